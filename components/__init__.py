@@ -1,0 +1,1 @@
+"""The stages of ai-vs-real, one directory each, and the contracts between them."""

@@ -1,0 +1,21 @@
+"""The container image references, named once.
+
+Tags are immutable: the package version, so a new version is a new image and the pipeline's cache starts afresh. A
+private registry is put before the names with the environment variable AI_VS_REAL_REGISTRY at compile time.
+"""
+
+import os
+
+VERSION = "0.1.0"
+REGISTRY = os.environ.get("AI_VS_REAL_REGISTRY", "")
+
+
+def reference(name: str, version: str = VERSION) -> str:
+    """Return the full reference of the image that `images/NAME` builds."""
+    prefix = f"{REGISTRY.rstrip('/')}/" if REGISTRY else ""
+    return f"{prefix}ai-vs-real-{name}-python:{version}"
+
+
+MEDIA = reference("media")
+TRAINING = reference("training")
+REGISTRATION = reference("registration")

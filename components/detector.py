@@ -1,0 +1,114 @@
+"""Contract: a trained detector on disk.
+
+A directory with `model.keras`, which takes float pixels in [0, 255], shape (batch, size, size, 3), and gives one logit,
+shape (batch, 1), positive for fake; and `card.json`: view and sampling policy, backbone, label order, threshold,
+calibration, versions, digests. The directory is written under a temporary name and renamed when it is whole.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.errors import InputError
+
+FORMAT = 1
+
+
+class Detector:
+    """A trained detector, loaded for scoring.
+
+    Args:
+        directory: Where `model.keras` and `card.json` lie.
+
+    Raises:
+        InputError: The directory holds no whole detector of this format.
+    """
+
+    def __init__(self, directory: str | Path):
+        self.directory = Path(directory)
+        self.card = read_card(self.directory)
+        import keras  # here, so that reading a card costs no TensorFlow
+
+        self.model = keras.saving.load_model(self.directory / "model.keras", compile=False)
+
+    @property
+    def threshold(self) -> float:
+        """The probability of fake from which the answer is fake, in (0, 1)."""
+        return float(self.card["threshold"])
+
+    def logits(self, views: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        """Score rows of views before calibration.
+
+        Args:
+            views: uint8, (rows, views, size, size, 3).
+            batch_size: Views in one forward pass.
+
+        Returns:
+            float32, (rows,): the mean of the views' logits, positive for fake.
+        """
+        rows, count = views.shape[:2]
+        flat = views.reshape(rows * count, *views.shape[2:])
+        parts = [
+            np.asarray(self.model.predict_on_batch(flat[start : start + batch_size].astype("float32")))
+            for start in range(0, len(flat), batch_size)
+        ]
+        return np.concatenate(parts).reshape(rows, count).mean(axis=1).astype("float32")
+
+    def probabilities(self, views: np.ndarray, kind: str = "picture", batch_size: int = 64) -> np.ndarray:
+        """Score rows of views: the calibrated probability of fake, float32, (rows,), in [0, 1]."""
+        return self.calibrate(self.logits(views, batch_size), kind)
+
+    def calibrate(self, logits: np.ndarray, kind: str = "picture") -> np.ndarray:
+        """Turn logits into probabilities of fake with the card's calibration for a kind (picture, frame, clip)."""
+        scale = self.card.get("calibration", {}).get(kind, {"slope": 1.0, "intercept": 0.0})
+        return (1.0 / (1.0 + np.exp(-(scale["slope"] * logits + scale["intercept"])))).astype("float32")
+
+
+def read_card(directory: str | Path) -> dict[str, Any]:
+    """Return a detector's card, without loading its model."""
+    directory = Path(directory)
+    if not (directory / "card.json").is_file() or not (directory / "model.keras").is_file():
+        raise InputError(f"{directory} is not a detector: it needs model.keras and card.json; make one with ai-vs-real train")
+    card = json.loads((directory / "card.json").read_text())
+    if card.get("format") != FORMAT:
+        raise InputError(f"{directory}/card.json has format {card.get('format')!r}, this version reads {FORMAT}; train again")
+    return card
+
+
+def save(directory: str | Path, model: Any, card: dict[str, Any]) -> dict[str, Any]:
+    """Write a detector and return its card, completed with the format and the digest of the model file.
+
+    Args:
+        directory: Where it shall lie; replaced if a detector is there.
+        model: A Keras model from (batch, size, size, 3) pixels to (batch, 1) logits.
+        card: What DESIGN calls the card; `format` and `digest` are added.
+    """
+    directory = Path(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        model.save(part / "model.keras")
+        card = {**card, "format": FORMAT, "digest": _weights_digest(model)}
+        (part / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True))
+        if directory.exists():
+            shutil.rmtree(directory)
+        os.chmod(part, 0o755)
+        os.rename(part, directory)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return card
+
+
+def _weights_digest(model: Any) -> str:
+    # Of the weights, not of the file: a .keras file is a zip and carries the time of its writing.
+    digest = hashlib.sha256(model.to_json().encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()

@@ -1,0 +1,9 @@
+"""What went wrong, in words for the person who can mend it."""
+
+
+class InputError(ValueError):
+    """An error of input or environment that the user can mend, told in one line.
+
+    The message says what is wrong, the value received, what would be accepted, and what to do. The command line prints
+    it alone; every other exception is a defect and keeps its traceback.
+    """

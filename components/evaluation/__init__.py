@@ -1,0 +1,1 @@
+"""From a detector and its test rows to numbers, plots and a page."""

@@ -1,0 +1,1 @@
+"""From a file to pixels: one path for both labels, for training and for serving."""
