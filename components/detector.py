@@ -64,6 +64,10 @@ class Detector:
         """Score rows of views: the calibrated probability of fake, float32, (rows,), in [0, 1]."""
         return self.calibrate(self.logits(views, batch_size), kind)
 
+    def clip_probability(self, logits: np.ndarray) -> float:
+        """Turn the logits of one video's frames, (frames,), into the calibrated probability that it is fake."""
+        return float(self.calibrate(np.asarray(logits, dtype=np.float64).mean(), "clip"))
+
     def calibrate(self, logits: np.ndarray, kind: str = "picture") -> np.ndarray:
         """Turn logits into probabilities of fake with the card's calibration for a kind (picture, frame, clip)."""
         scale = self.card.get("calibration", {}).get(kind, {"slope": 1.0, "intercept": 0.0})
