@@ -1,0 +1,33 @@
+"""Where a run leaves what it makes, on a machine without servers: one directory, the run home."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from components.errors import InputError
+
+VARIABLE = "AI_VS_REAL_HOME"
+
+
+def run_home() -> Path:
+    """Return the run home, made if need be: AI_VS_REAL_HOME, else `runs` in the current directory.
+
+    Raises:
+        InputError: Nothing can be written there.
+    """
+    home = Path(os.environ.get(VARIABLE) or "runs").expanduser().absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home, buffering=0) as probe:  # a full disk still makes empty files
+            probe.write(bytes(4096))
+    except OSError as error:
+        raise unwritable(home, error) from error
+    return home
+
+
+def unwritable(path: Path, error: Exception) -> InputError:
+    """Say in one line that a place in the run home cannot be written, why, and what to set."""
+    cause = getattr(error, "strerror", None) or str(error)
+    return InputError(
+        f"cannot write to {path}: {cause}; free space there, or set {VARIABLE} to a directory that can be written"
+    )
