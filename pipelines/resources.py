@@ -1,0 +1,191 @@
+"""What each step asks of a cluster: processor, memory, GPU, secrets, retries. The only importer of kfp.kubernetes.
+
+All of it is fixed when the pipeline is compiled, in both documents of its YAML. Nothing here is a pipeline parameter:
+the backend reads numbers among them as empty text and then drops the GPU without a word, and changing one would miss
+the step's cache. Another cluster is another compile: `ai-vs-real compile --cluster FILE`.
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+import yaml
+from kfp import dsl, kubernetes
+
+from components.errors import InputError
+
+VARIABLE = "AI_VS_REAL_CLUSTER"
+USER = 10001  # of the images; see images/*/Dockerfile
+CONFIG = "ai-vs-real-config"  # names that manifests/base declares
+MLFLOW_SECRET = "ai-vs-real-mlflow"
+MONGODB_SECRET = "ai-vs-real-mongodb"
+SPOT = "cloud.google.com/gke-spot"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step asks for: requests and limits as Kubernetes quantities.
+
+    Attributes:
+        hours: After which the pod is stopped.
+        retries: Attempts after the first, each a longer wait apart.
+        cached: Whether equal inputs may stand in for a run; never for what reads or writes the registry.
+        registry: Whether the step talks to MLflow.
+        records: Whether the step talks to MongoDB.
+    """
+
+    cpu: str = "250m"
+    cpu_limit: str = "1"
+    memory: str = "512Mi"
+    memory_limit: str = "2Gi"
+    hours: float = 1.0
+    retries: int = 2
+    cached: bool = True
+    registry: bool = False
+    records: bool = False
+
+
+def _default_steps() -> dict[str, Step]:
+    # The sum of what may run at once, two extractions, fits a cluster of two nodes of 4 processors and 16 GiB.
+    return {
+        "list_media": Step(cached=False),
+        "extract_frames": Step(cpu="1", cpu_limit="2", memory="1Gi", memory_limit="4Gi", hours=6, records=True),
+        "preprocess": Step(cpu="1", cpu_limit="2", memory="2Gi", memory_limit="8Gi", hours=6, records=True),
+        "train": Step(cpu="2", cpu_limit="4", memory="8Gi", memory_limit="12Gi", hours=24, retries=3, registry=True),
+        "find_champion": Step(cached=False, registry=True),
+        "evaluate": Step(cpu="1", cpu_limit="4", memory="4Gi", memory_limit="8Gi", hours=6, registry=True),
+        "register": Step(cached=False, registry=True, records=True),
+        "score": Step(cpu="2", cpu_limit="4", memory="4Gi", memory_limit="8Gi", hours=12, registry=True, records=True),
+    }
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster that the pipelines are compiled for; the defaults fit a small one.
+
+    Attributes:
+        accelerator: The extended resource that a GPU node offers.
+        accelerators: GPUs of the training step; 0 trains on processors.
+        evaluation_accelerators: GPUs of the evaluation and scoring steps.
+        gpu_nodes: Labels of the node pool with the GPUs. None by default: asking for the resource already selects them.
+        spot: Whether GPU steps run on spot nodes, which training survives: it resumes.
+        shared_memory: Size of /dev/shm for GPU steps, whose data loaders outgrow the default 64 MB.
+        image_pull_secrets: Names of the secrets for a private registry.
+        user: User and group that the steps run as; null where the cluster assigns one.
+        workspace: Size of the volume on which training keeps what it resumes from.
+        days: After which a run is stopped.
+        kept_days: For which the pods of a finished run are kept.
+        steps: What each step asks for.
+    """
+
+    accelerator: str = "nvidia.com/gpu"
+    accelerators: int = 1
+    evaluation_accelerators: int = 0
+    gpu_nodes: dict[str, str] = field(default_factory=dict)
+    spot: bool = False
+    shared_memory: str = "2Gi"
+    image_pull_secrets: list[str] = field(default_factory=list)
+    user: int | None = USER
+    workspace: str = "20Gi"
+    days: float = 3.0
+    kept_days: float = 7.0
+    steps: dict[str, Step] = field(default_factory=_default_steps)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Cluster":
+        """Read a cluster file: YAML with any of the attributes, and under `steps` what differs from the defaults."""
+        place = f"cluster file {path}"
+        try:
+            given = yaml.safe_load(Path(path).read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{place} cannot be read ({reason}); give YAML, as manifests/overlays/gke/cluster.yaml"
+            ) from None
+        if not isinstance(given, dict) or not isinstance(given.get("steps", {}), dict):
+            raise InputError(f"{place} is no mapping of settings; it may set {_names(cls)}")
+        steps = _default_steps()
+        for name, changes in given.pop("steps", {}).items():
+            if name not in steps:
+                raise InputError(f"{place} names the step {name!r}; the steps are {', '.join(steps)}")
+            steps[name] = _replace(steps[name], changes, f"{place}, step {name}")
+        return _replace(cls(steps=steps), given, place)
+
+
+def _replace(record: Any, changes: dict[str, Any], place: str) -> Any:
+    kinds = {item.name: item.type for item in dataclasses.fields(record)}
+    for name, value in changes.items():
+        if name not in kinds:
+            raise InputError(f"{place} sets {name!r}; it may set {_names(record)}")
+        kind = {float: float | int}.get(kinds[name], get_origin(kinds[name]) or kinds[name])
+        if not isinstance(value, get_args(kinds[name]) if kind is UnionType else kind):
+            raise InputError(
+                f"{place} sets {name} to {value!r}; it takes {kinds[name]}, such as {getattr(record, name)!r}"
+            )
+    return dataclasses.replace(record, **changes)
+
+
+def _names(record: Any) -> str:
+    return ", ".join(item.name for item in dataclasses.fields(record))
+
+
+def cluster() -> Cluster:
+    """Return the cluster to compile for: the file that AI_VS_REAL_CLUSTER names, else the defaults."""
+    path = os.environ.get(VARIABLE, "")
+    return Cluster.read(path) if path else Cluster()
+
+
+def pipeline_config() -> dsl.PipelineConfig:
+    """Return the settings of a whole run: deadline, how long pods are kept, the volume that training resumes from."""
+    here = cluster()
+    return dsl.PipelineConfig(
+        active_deadline_seconds=round(here.days * 86400),
+        ttl_seconds_after_finished=round(here.kept_days * 86400),
+        workspace=dsl.WorkspaceConfig(size=here.workspace),
+    )
+
+
+def place(task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
+    """Say what a task asks of the cluster, by the name of its step in `Cluster.steps`; returns the task.
+
+    kfp.local ignores all of it but caching and retries.
+    """
+    here = cluster()
+    ask = here.steps[step]
+    task.set_cpu_request(ask.cpu).set_cpu_limit(ask.cpu_limit)
+    task.set_memory_request(ask.memory).set_memory_limit(ask.memory_limit)
+    task.set_caching_options(ask.cached)
+    task.set_retry(ask.retries, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="900s")
+    kubernetes.set_timeout(task, round(ask.hours * 3600))
+    if here.user is not None:
+        kubernetes.set_security_context(task, run_as_user=here.user, run_as_group=here.user, run_as_non_root=True)
+    if here.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, here.image_pull_secrets)
+    _set_environment(task, ask)
+    gpus = {"train": here.accelerators, "evaluate": here.evaluation_accelerators, "score": here.evaluation_accelerators}
+    return on_gpu(task, gpus[step], here) if gpus.get(step) else task
+
+
+def on_gpu(task: dsl.PipelineTask, count: int, here: Cluster) -> dsl.PipelineTask:
+    """Put a task on the GPU node pool of a cluster with some GPUs; returns the task."""
+    task.set_accelerator_type(here.accelerator).set_accelerator_limit(count)
+    kubernetes.add_toleration(task, key=here.accelerator, operator="Exists", effect="NoSchedule")
+    for label, value in here.gpu_nodes.items():
+        kubernetes.add_node_selector(task, label, value)
+    if here.spot:
+        kubernetes.add_node_selector(task, SPOT, "true")
+        kubernetes.add_toleration(task, key=SPOT, operator="Equal", value="true", effect="NoSchedule")
+    return kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=here.shared_memory)
+
+
+def _set_environment(task: dsl.PipelineTask, ask: Step) -> None:
+    # Addresses are not optional: without one a pod would keep its registry in a file that dies with it.
+    if ask.registry:
+        kubernetes.use_config_map_as_env(task, CONFIG, {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"})
+        names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+        kubernetes.use_secret_as_env(task, MLFLOW_SECRET, {name: name for name in names}, optional=True)
+    if ask.records:
+        kubernetes.use_secret_as_env(task, MONGODB_SECRET, {"MONGODB_URI": "MONGODB_URI"})
