@@ -78,10 +78,14 @@ def read_card(directory: str | Path) -> dict[str, Any]:
     """Return a detector's card, without loading its model."""
     directory = Path(directory)
     if not (directory / "card.json").is_file() or not (directory / "model.keras").is_file():
-        raise InputError(f"{directory} is not a detector: it needs model.keras and card.json; make one with ai-vs-real train")
+        raise InputError(
+            f"{directory} is not a detector: it needs model.keras and card.json; make one with ai-vs-real train"
+        )
     card = json.loads((directory / "card.json").read_text())
     if card.get("format") != FORMAT:
-        raise InputError(f"{directory}/card.json has format {card.get('format')!r}, this version reads {FORMAT}; train again")
+        raise InputError(
+            f"{directory}/card.json has format {card.get('format')!r}, this version reads {FORMAT}; train again"
+        )
     return card
 
 
@@ -116,3 +120,16 @@ def _weights_digest(model: Any) -> str:
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).data)
     return digest.hexdigest()
+
+
+def _load_pyfunc(path: str) -> "_Pyfunc":
+    # What mlflow.pyfunc calls for a model registered with this module as its loader.
+    return _Pyfunc(Detector(path))
+
+
+class _Pyfunc:
+    def __init__(self, detector: Detector):
+        self.detector = detector
+
+    def predict(self, views: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
+        return self.detector.probabilities(views)
