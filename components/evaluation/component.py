@@ -1,0 +1,35 @@
+"""The evaluation stage's Kubeflow face."""
+
+from kfp import dsl
+
+from components import containers
+
+
+@dsl.component(base_image=containers.TRAINING, install_kfp_package=False)
+def evaluate(
+    dataset: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    champion: str,
+    model_name: str,
+    evaluation: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+    roc: dsl.Output[dsl.ClassificationMetrics],
+):
+    """Judge the model on the test split, beside the champion on the same rows.
+
+    Args:
+        dataset: The dataset whose test split it is judged on.
+        model: The detector.
+        champion: Registry version that it has to beat; empty where there is none.
+        model_name: Name of the registered model.
+        evaluation: Every number, as JSON; the headline as metrics.
+        report: The page a person reads.
+        roc: The ROC curve and the confusion, for Kubeflow's page.
+    """
+    from components.evaluation.evaluate import evaluate_against
+
+    result = evaluate_against(champion, model_name, dataset.path, model.path, evaluation.path, report.path)
+    for name, value in result.metrics.items():
+        evaluation.log_metric(name, value)
+    roc.log_roc_curve(*result.roc)
+    roc.log_confusion_matrix(["real", "fake"], result.confusion)

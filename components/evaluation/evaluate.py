@@ -1,0 +1,187 @@
+"""Judge a detector, and the champion on the same rows in the same process."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.dataset import Dataset, batches
+from components.detector import Detector
+from components.errors import InputError
+from components.evaluation.metrics import measure, roc_points
+from components.evaluation.report import write_report
+from components.evaluation.units import Units, unit_probabilities, units_of
+from components.progress import follow, say
+
+FORMAT = 1
+SCORED_AT_ONCE = 128  # rows in memory
+
+
+def evaluate(
+    dataset: str | Path,
+    model: str | Path,
+    output: str | Path,
+    *,
+    champion: str | Path | None = None,
+    champion_version: str = "",
+    report: str | Path | None = None,
+) -> dict[str, Any]:
+    """Judge a detector on a dataset's test split, by picture and by clip.
+
+    Args:
+        dataset: Directory of the dataset.
+        model: Directory of the detector that is judged.
+        output: File for every number, JSON.
+        champion: Directory of the detector it has to beat, judged on the same rows; None where there is none.
+        champion_version: Its version in the registry.
+        report: File for the page that a person reads, HTML; None for no page.
+
+    Returns:
+        What was written to `output`.
+
+    Raises:
+        InputError: The test split is empty or holds one label only.
+    """
+    data = Dataset(dataset)
+    units = _test_units(data)
+    say("evaluate", f"{len(units):,} pictures and clips, {len(units.rows):,} rows of the test split")
+    candidate = judge(Detector(model), data, units)
+    incumbent = judge(Detector(champion), data, units) if champion else None
+    evaluation = {
+        "format": FORMAT,
+        "note": data.card.get("note", ""),
+        "dataset_digest": data.digest,
+        "rows_digest": _digest(data, units),
+        "certificate": data.card.get("certificate"),
+        "audit": data.card.get("audit"),
+        "candidate": candidate,
+        "champion": incumbent,
+        "champion_version": champion_version,
+    }
+    evaluation = _plain(evaluation)
+    write_whole(output, json.dumps(evaluation, allow_nan=False))
+    if report:
+        write_whole(report, write_report(evaluation, data, units))
+    overall = evaluation["candidate"]["overall"]
+    say("evaluate", f"ROC AUC {overall['roc_auc']:.3f}, balanced accuracy {overall['balanced_accuracy']:.3f}")
+    return evaluation
+
+
+def judge(detector: Detector, data: Dataset, units: Units) -> dict[str, Any]:
+    """Score a detector on some units and measure it: one of the two results of an evaluation."""
+    probability = unit_probabilities(detector, units, score(detector, data, units.rows))
+    threshold = detector.threshold
+
+    def part(mask: np.ndarray) -> dict[str, Any]:
+        return measure(units.label[mask], probability[mask], threshold)
+
+    def by(values: np.ndarray) -> dict[str, Any]:
+        return {str(value): part(values == value) for value in sorted(set(values))}
+
+    card = detector.card
+    return {
+        "digest": card["digest"],
+        "backbone": card.get("backbone", ""),
+        "recipe": card.get("recipe", ""),
+        "view": str(card.get("view", "")),
+        "threshold": threshold,
+        "overall": part(np.ones(len(units), dtype=bool)),
+        "by_kind": by(units.kind),
+        "by_label": {name: part(units.label == label) for label, name in enumerate(("real", "fake"))},
+        "by_source": by(units.source),
+        "scores": {
+            "unit": units.path,
+            "group": units.group,
+            "label": units.label,
+            "kind": units.kind,
+            "source": units.source,
+            "probability": probability,
+        },
+    }
+
+
+def score(detector: Detector, data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Return the logits of some rows, float32, (rows,), holding few of them in memory at a time."""
+    runs = list(batches(rows, SCORED_AT_ONCE))
+    parts = [detector.logits(data.views(run)) for run in follow(runs, "evaluate", "batches", len(runs))]
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What Kubeflow's own page shows: plain finite floats."""
+
+    metrics: dict[str, float]
+    roc: tuple[list[float], list[float], list[float]]
+    confusion: list[list[int]]
+
+
+def headline(evaluation: dict[str, Any]) -> Headline:
+    """Pick the numbers, the ROC curve (false positive rates, true positive rates, thresholds) and the confusion."""
+    result = evaluation["candidate"]
+    names = ("roc_auc", "average_precision", "balanced_accuracy", "accuracy_real", "accuracy_fake", "ece", "eer")
+    values = {name: result["overall"][name] for name in names}
+    if evaluation["champion"]:
+        values["champion_roc_auc"] = evaluation["champion"]["overall"]["roc_auc"]
+    scores = result["scores"]
+    return Headline(
+        metrics={name: float(value) for name, value in values.items() if value is not None},
+        roc=roc_points(np.array(scores["label"]), np.array(scores["probability"])),
+        confusion=result["overall"]["confusion"],
+    )
+
+
+def evaluate_against(
+    champion: str, model_name: str, dataset: str, model: str, output: str, report: str, **options: Any
+) -> Headline:
+    """Judge a detector against a version of the registry ("" for none) and return the headline."""
+    directory = None
+    if champion:
+        from components import registry
+
+        directory = registry.download(model_name, champion)
+    evaluation = evaluate(
+        dataset, model, output, champion=directory, champion_version=champion, report=report, **options
+    )
+    return headline(evaluation)
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _test_units(data: Dataset) -> Units:
+    rows = data.rows("test")
+    labels = set(data.column("label")[rows].tolist())
+    if labels != {0, 1}:
+        found = {0: "real only", 1: "fake only"}.get(next(iter(labels), None), "nothing")
+        raise InputError(
+            f"the test split of {data.directory} holds {found}; a judgement needs both labels: add media or split again"
+        )
+    return units_of(data, rows)
+
+
+def _digest(data: Dataset, units: Units) -> str:
+    # By content, so that the same rows under another view or in another place are the same rows.
+    names = zip(data.column("pixel_sha256")[units.rows], data.column("label")[units.rows], strict=True)
+    return hashlib.sha256(json.dumps(sorted((str(name), int(label)) for name, label in names)).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    # JSON knows no arrays and no NaN.
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
