@@ -37,13 +37,14 @@ def scene(rng: np.random.Generator, size: int) -> np.ndarray:
     frequency[0, 0] = 1.0
     phases = np.exp(2j * np.pi * rng.random((3, *frequency.shape)))
     texture = np.fft.irfft2(phases / frequency ** rng.uniform(1.0, 1.5), s=(size, size)).transpose(1, 2, 0)
-    texture = (texture - texture.mean()) / texture.std()
+    texture = texture / texture.std(axis=(0, 1))
+    texture = 0.8 * texture.mean(axis=2, keepdims=True) + 0.3 * texture  # mostly light and shade, as outdoors
     canvas = (rng.uniform(0.3, 0.6, 3) + 0.11 * texture).astype(np.float32)
     for _ in range(rng.integers(3, 8)):
         colour = tuple(rng.uniform(0.05, 0.95, 3).tolist())
         centre = tuple(int(n) for n in rng.integers(0, size, 2))
         axes = tuple(int(n) for n in rng.integers(size // 16, size // 4, 2))
-        shape = np.zeros_like(canvas)
+        shape = np.zeros(canvas.shape, np.float32)
         cv2.ellipse(shape, centre, axes, float(rng.uniform(0, 180)), 0, 360, (1.0, 1.0, 1.0), -1, cv2.LINE_AA)
         canvas = canvas * (1 - shape) + shape * (0.6 * np.float32(colour) + 0.4 * canvas)
     return np.clip(canvas, 0, 1)

@@ -1,0 +1,59 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+RUN := .venv/bin
+# A labelled directory or list; left empty, the sample set.
+MEDIA ?=
+# More options of `ai-vs-real run`, for example ARGS="--backbone mobilenetv2 --weights FILE".
+ARGS ?=
+
+.PHONY: run
+run: compile ## Train, judge and register on MEDIA, or on the sample set, by the compiled pipeline
+	$(RUN)/ai-vs-real run $(MEDIA) $(ARGS)
+
+.PHONY: test
+test: install ## Run every test
+	$(RUN)/pytest tests
+
+.PHONY: lint
+lint: install ## Check style
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+.PHONY: compile
+compile: install ## Compile the pipelines to pipelines/compiled
+	$(RUN)/ai-vs-real compile
+
+.PHONY: bench
+bench: install ## Measure against plain baselines; prints a table and writes runs/bench.json
+	$(RUN)/python tests/benchmarks/run.py $(ARGS)
+
+.PHONY: fuzz
+fuzz: install ## Throw 5,000 broken pictures and 500 broken clips at the readers
+	$(RUN)/python tests/fuzz_media.py
+
+.PHONY: lock
+lock: install ## Resolve the dependencies anew
+	$(RUN)/uv pip compile -q --no-emit-index-url --python-version 3.11 --universal \
+	  --extra media --extra training --extra cpu --extra registration --extra pipelines --extra dev \
+	  -o requirements.lock pyproject.toml
+
+.PHONY: install
+install: .venv/installed ## Create .venv with the locked dependencies
+
+.venv/installed: requirements.lock pyproject.toml
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(RUN)/python -m pip install -q uv
+	$(RUN)/uv pip sync -q --compile-bytecode --python $(RUN)/python requirements.lock
+	$(RUN)/uv pip install -q --no-deps --python $(RUN)/python -e .
+	touch $@
+
+.PHONY: clean
+clean: ## Remove the environment and every run
+	rm -rf .venv runs
+
+.PHONY: help
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@echo
+	@echo '  make run MEDIA=DIR ARGS="--backbone mobilenetv2 --weights FILE"   the same on your own media'

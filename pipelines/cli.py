@@ -1,0 +1,360 @@
+"""The console command `ai-vs-real`."""
+
+import argparse
+import inspect
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from components.containers import VERSION
+from components.errors import InputError
+from components.home import run_home
+
+# One line for each parameter of the training pipeline; its default stands on the pipeline's signature alone.
+PARAMETERS = {
+    "shards": "parts that extraction is cut into; on a cluster, a pod for each",
+    "sampling": "frames of a video: even:N, rate:FRAMES_A_SECOND or keyframes:N",
+    "view": "what the network sees: resizeN, crops, both, cropsNxK, ...",
+    "delivery": "as-is, or common: bring every file to one scale and compression first",
+    "balance": "of the labels in training: weights (keeps every file), undersample or none",
+    "hold_out": "keep whole sources for the test: source=NAME[,NAME]",
+    "audit": "when a shortcut separates the labels: warn, or fail the run",
+    "backbone": "a Keras application: efficientnetb0 (the mission's), mobilenetv2, ...",
+    "weights": "imagenet, none (all layers from scratch) or a file",
+    "epochs": "phase 1: the head on the frozen backbone (all layers with --weights none)",
+    "fine_tune_epochs": "phase 2: the last 20 layers, rounded out to whole blocks",
+    "batch_size": "pictures in a step",
+    "margin": "by how much ROC AUC must beat the champion's",
+    "seed": "of splits, weights and augmentation",
+    "model_name": "in the registry",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 a defect, 2 input to mend, 130 interrupted."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except InputError as error:
+        return _fail(options, str(error), 2)
+    except KeyboardInterrupt:
+        return _fail(options, "interrupted; a run started again with the same arguments goes on from its last whole step", 130)
+    except BrokenPipeError:
+        return 1
+    except RuntimeError as error:
+        return _fail(options, str(error), 1)
+
+
+def _fail(options: argparse.Namespace, message: str, code: int) -> int:
+    if options.verbose:
+        import traceback
+
+        traceback.print_exc()
+    print(f"ai-vs-real: {message}", file=sys.stderr)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    from pipelines import doctor, job, models, submit
+
+    parser = argparse.ArgumentParser(prog="ai-vs-real", description="Decides whether media are real or AI-generated.")
+    parser.add_argument("--version", action="version", version=VERSION)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_compile(commands)
+    submit.add_parser(commands)
+    _add_stages(commands)
+    _add_check(commands)
+    models.add_parser(commands)
+    job.add_parser(commands)
+    doctor.add_parser(commands)
+    _add_sample(commands)
+    for command in commands.choices.values():
+        command.add_argument("--verbose", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def add_pipeline_options(command: argparse.ArgumentParser) -> None:
+    """Add an option for each parameter of the training pipeline; one that is not given is not in the namespace."""
+    for name, parameter in pipeline_parameters().items():
+        command.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(parameter.default),
+            metavar=type(parameter.default).__name__.upper().replace("STR", "TEXT"),
+            default=argparse.SUPPRESS,
+            help=f"{PARAMETERS[name]} ({parameter.default if parameter.default != '' else 'none'})",
+        )
+
+
+def pipeline_parameters() -> dict[str, inspect.Parameter]:
+    """Return the training pipeline's parameters that have a default, by name."""
+    from pipelines.training import training
+
+    parameters = inspect.signature(training.pipeline_func).parameters
+    return {name: parameter for name, parameter in parameters.items() if parameter.default is not parameter.empty}
+
+
+def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the pipeline parameters that were given on the command line."""
+    return {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
+
+
+def _add_run(commands: Any) -> None:
+    command = commands.add_parser("run", help="the whole pipeline on this machine", description=_run.__doc__)
+    command.add_argument("media", nargs="?", default="", help="a labelled directory or list; left out, the sample set")
+    add_pipeline_options(command)
+    command.add_argument("--no-cache", action="store_true", help="do every step again")
+    command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the compiled training pipeline on this machine, from labelled media to a judged, registered detector."""
+    from pipelines.running import run_training
+
+    result = run_training(options.media, pipeline_arguments(options), cache=not options.no_cache)
+    if options.json:
+        print(json.dumps(result, indent=1))
+    else:
+        print(_told(result))
+    return 0
+
+
+def _told(result: dict[str, Any]) -> str:
+    metrics = result["metrics"]
+    lines = [
+        "",
+        f"{result['decision'].upper()}  version {result['model_version']} of the registry",
+        *(f"  because {reason}" for reason in result["reasons"]),
+        "",
+        f"  on {metrics['n']} test items ({metrics['n_real']} real, {metrics['n_fake']} fake):",
+        "  "
+        + ", ".join(
+            f"{title} {metrics[name]:.3f}"
+            for name, title in (
+                ("roc_auc", "ROC AUC"),
+                ("average_precision", "average precision"),
+                ("balanced_accuracy", "balanced accuracy"),
+                ("ece", "calibration error"),
+            )
+            if metrics[name] is not None
+        ),
+    ]
+    if result["note"]:
+        lines.append(f"  {result['note']}")
+    home = os.path.relpath(Path(result["report"]).parent.parent)
+    lines += [
+        "",
+        f"  pages     {home}/latest/evaluation.html, data.html, training.html",
+        f"  registry  {result['registry']}",
+        f"  records   {result['records']}",
+        "",
+        "Next:",
+        "  ai-vs-real check FILE...      ask the champion about your own pictures and videos",
+        "  ai-vs-real models history     who was champion when, and why",
+        "  ai-vs-real run YOUR_MEDIA     the same on DIR/real and DIR/fake of your own",
+    ]
+    return "\n".join(lines)
+
+
+def _add_compile(commands: Any) -> None:
+    from pipelines.compiling import COMPILED
+
+    command = commands.add_parser("compile", help="write the pipelines' YAML", description=_compile.__doc__)
+    command.add_argument("--output", type=Path, default=COMPILED, help="directory (the package's pipelines/compiled)")
+    command.set_defaults(run=_compile)
+
+
+def _compile(options: argparse.Namespace) -> None:
+    """Compile the pipelines to YAML; equal sources give equal bytes."""
+    from pipelines.compiling import compile_pipelines
+
+    for path in compile_pipelines(options.output):
+        print(os.path.relpath(path))
+
+
+def _add_stages(commands: Any) -> None:
+    names = list(pipeline_parameters())
+
+    def stage(name: str, function: Any, help_: str, *positional: tuple[str, str], options: Sequence[str] = ()) -> Any:
+        command = commands.add_parser(name, help=help_, description=function.__doc__)
+        for argument, text in positional:
+            nargs = "+" if argument.endswith("...") else None
+            command.add_argument(argument.rstrip("."), type=Path, nargs=nargs, help=text)
+        unknown = set(options) - set(names)
+        assert not unknown, unknown
+        for option in options:
+            default = pipeline_parameters()[option].default
+            command.add_argument(
+                "--" + option.replace("_", "-"), type=type(default), default=default, help=f"{PARAMETERS[option]} (%(default)s)"
+            )
+        command.set_defaults(run=function)
+        return command
+
+    seen = ("sampling", "view", "delivery")
+    extract = stage("extract", _extract, "stage 1 alone: media to views", options=seen)
+    extract.add_argument("media", help="a labelled directory or list")
+    extract.add_argument("--output", type=Path, help="directory of the frames (HOME/frames)")
+
+    split = ("balance", "hold_out", "audit", "seed")
+    text = "directories that extract wrote"
+    preprocess = stage("preprocess", _preprocess, "stage 2 alone: views to a dataset", ("frames...", text), options=split)
+    preprocess.add_argument("--output", type=Path, help="directory of the dataset (HOME/dataset)")
+
+    text = "a dataset, or a plain {train,val,test}/{real,fake} tree"
+    recipe = ("backbone", "weights", "epochs", "fine_tune_epochs", "batch_size", "seed")
+    train = stage("train", _train, "stage 3 alone: a dataset to a detector", ("dataset", text), options=(*recipe, *seen))
+    train.add_argument("--output", type=Path, help="directory of the detector (HOME/model)")
+
+    both = (("model", "a detector that train wrote"), ("dataset", "a dataset; its test split is used"))
+    evaluate = stage("evaluate", _evaluate, "stage 4 alone: judge a detector", *both, options=("model_name",))
+    evaluate.add_argument("--output", type=Path, help="directory of evaluation.json and report.html (HOME/evaluation)")
+    evaluate.add_argument("--no-champion", action="store_true", help="do not score the champion on the same rows")
+    evaluate.add_argument("--json", action="store_true", help="the evaluation as JSON on standard output")
+
+    both = (("model", "a detector that train wrote"), ("evaluation", "the evaluation.json that evaluate wrote"))
+    register = stage("register", _register, "stage 5 alone: gate and registry", *both, options=("model_name", "margin"))
+    register.add_argument("--json", action="store_true", help="the decision as JSON on standard output")
+
+
+def _extract(options: argparse.Namespace) -> None:
+    """Extract the view of every picture and of sampled frames of every video."""
+    from components.extraction.extract import extract
+
+    output = options.output or run_home() / "frames"
+    extract(options.media, output, sampling=options.sampling, view=options.view, delivery=options.delivery)
+    print(output)
+
+
+def _preprocess(options: argparse.Namespace) -> None:
+    """Join frames, drop duplicates and unreadable files, balance, split by group, audit; write dataset and page."""
+    from components.preprocessing.preprocess import preprocess
+
+    output = options.output or run_home() / "dataset"
+    preprocess(
+        options.frames,
+        output,
+        balance=options.balance,
+        hold_out=options.hold_out,
+        audit=options.audit,
+        seed=options.seed,
+        report=output.with_suffix(".html"),
+    )
+    print(output)
+
+
+def _train(options: argparse.Namespace) -> None:
+    """Train a detector in two phases on a dataset, or on a plain labelled tree, which is made a dataset first."""
+    from components.training.train import train
+
+    dataset = options.dataset
+    output = options.output or run_home() / "model"
+    if not (dataset / "dataset.json").is_file():
+        dataset = _dataset_of_tree(options)
+    train(
+        dataset,
+        output,
+        backbone=options.backbone,
+        weights=options.weights,
+        epochs=options.epochs,
+        fine_tune_epochs=options.fine_tune_epochs,
+        batch_size=options.batch_size,
+        seed=options.seed,
+    )
+    print(output)
+
+
+def _dataset_of_tree(options: argparse.Namespace) -> Path:
+    from components.extraction.extract import extract
+    from components.preprocessing.preprocess import preprocess
+
+    frames, dataset = run_home() / "frames", run_home() / "dataset"
+    extract(str(options.dataset), frames, sampling=options.sampling, view=options.view, delivery=options.delivery)
+    preprocess([frames], dataset, seed=options.seed, report=dataset.with_suffix(".html"))
+    return dataset
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    """Judge a detector on a dataset's test split, beside the champion on the same rows."""
+    from components import registry
+    from components.evaluation.evaluate import evaluate_against
+
+    output = options.output or run_home() / "evaluation"
+    output.mkdir(parents=True, exist_ok=True)
+    champion = None if options.no_champion else registry.find(options.model_name)
+    path = output / "evaluation.json"
+    evaluate_against(
+        champion.version if champion else "", options.model_name, options.dataset, options.model, path, output / "report.html"
+    )
+    print(path.read_text() if options.json else path)
+
+
+def _register(options: argparse.Namespace) -> None:
+    """Register a detector and promote it if it beats the champion; the decision is recorded either way."""
+    from components.registration.register import register
+
+    decision = register(options.model, options.evaluation, model_name=options.model_name, margin=options.margin)
+    if options.json:
+        print(json.dumps(decision, indent=1))
+    else:
+        print(f"{decision['decision']}: version {decision['version']}; {'; '.join(decision['reasons'])}")
+
+
+def _add_check(commands: Any) -> None:
+    command = commands.add_parser("check", help="ask the champion about files", description=_check.__doc__)
+    command.add_argument("files", nargs="+", metavar="FILE", help="pictures and videos")
+    command.add_argument("--model", type=Path, help="a detector's directory, in place of the champion")
+    command.add_argument("--model-name", default="ai-vs-real", help="in the registry (%(default)s)")
+    command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    command.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Ask the champion about pictures and videos: verdict, probability of fake, model version."""
+    from components import registry
+    from components.prediction.verdict import check
+
+    version = ""
+    detector = options.model
+    if detector is None:
+        champion = registry.find(options.model_name)
+        if champion is None:
+            raise InputError(f"there is no champion of {options.model_name!r}; make one with ai-vs-real run, or name a detector with --model")
+        version = champion.version
+        detector = registry.download(options.model_name, version, run_home() / "champions" / f"{options.model_name}-{version}")
+    answers = check(options.files, detector, version=version)
+    if options.json:
+        print(json.dumps({"model_version": version, "answers": answers}, indent=1))
+    else:
+        for answer in answers:
+            print(_answered(answer))
+    return 2 if any(answer.get("error") for answer in answers) else 0
+
+
+def _answered(answer: dict[str, Any]) -> str:
+    if answer.get("error"):
+        return f"{answer['path']}: cannot be read: {answer['error']}"
+    return f"{answer['path']}: {answer['verdict']}  (probability of fake {answer['probability']:.2f})"
+
+
+def _add_sample(commands: Any) -> None:
+    command = commands.add_parser("sample", help="write the sample set", description=_sample.__doc__)
+    command.add_argument("directory", type=Path)
+    command.set_defaults(run=_sample)
+
+
+def _sample(options: argparse.Namespace) -> None:
+    """Write the small labelled sample set, made by code."""
+    from pipelines import sample
+
+    print(sample.make(options.directory))
+    print(sample.NOTE, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Where the steps run: on this machine, by the compiled pipeline itself."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import components
+from components.containers import VERSION
+from components.errors import InputError
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_STARTED = re.compile(r"Executing task '([\w-]+)'")
+_ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
+_CACHED = re.compile(r"Task ([\w-]+) cache hit")
+_PROGRESS = re.compile(r"\[(list|extract|preprocess|train|evaluate|register)\] ")
+_ERROR = re.compile(r"(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Exit)\w*)(?:: (.*))?$")
+
+
+@dataclasses.dataclass
+class Run:
+    """What a local run left.
+
+    Attributes:
+        outputs: The pipeline's outputs by name: parameters as values, artifacts as kfp artifacts.
+        seconds: Wall time by step, cached steps 0.
+        cached: The steps that did no work.
+        log: Where everything that the steps printed is kept.
+    """
+
+    outputs: dict[str, Any]
+    seconds: dict[str, float]
+    cached: list[str]
+    log: Path
+
+
+def run(
+    pipeline: Path,
+    arguments: Mapping[str, Any],
+    home: Path,
+    *,
+    cache: bool = True,
+    runner: Any = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """Run a compiled pipeline through kfp.local.
+
+    Args:
+        pipeline: The compiled YAML.
+        arguments: The pipeline's parameters.
+        home: The run home; the steps' outputs go to `home/pipelines`, the cache's entries to `home/cache`.
+        cache: Reuse the outputs of steps whose code, parameters and inputs are unchanged.
+        runner: A kfp.local runner; the default runs each step as a process of this environment.
+        say: Takes each line that a person should see.
+
+    Raises:
+        InputError: A step stopped with an error that the user can mend; its own message.
+        RuntimeError: A step failed otherwise; names the step, its error and the log.
+    """
+    from kfp import components as kfp_components
+    from kfp import local
+
+    root = home / "pipelines"
+    root.mkdir(parents=True, exist_ok=True)
+    local.init(
+        runner or local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(root),
+        enable_caching=cache,
+        # kfp's key covers parameters, inputs and the image's name, but not the code of installed packages.
+        cache_root=str(home / "cache" / f"{VERSION}-{code_digest()[:16]}"),
+    )
+    log = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    with open(log, "w") as file:
+        console = _Console(file, say)
+        try:
+            with _redirected(console):
+                task = kfp_components.load_component_from_file(str(pipeline))(**arguments)
+        except RuntimeError as error:
+            raise _cause(console, log) from error
+    return Run(dict(task.outputs), console.seconds, console.cached, log)
+
+
+def code_digest() -> str:
+    """Return the sha256 of the stages' code as it is installed here."""
+    digest = hashlib.sha256()
+    root = Path(components.__path__[0])
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cause(console: "_Console", log: Path) -> Exception:
+    step, kind, message = console.failed or "a step", console.error, console.message
+    if kind == "InputError":
+        return InputError(message)
+    return RuntimeError(f"{step} failed: {kind or 'it ended without a message'}{': ' if message else ''}{message}; see {log}")
+
+
+@contextlib.contextmanager
+def _redirected(console: "_Console"):
+    # kfp.local prints to standard output, which here belongs to the caller's one JSON document.
+    level = logging.getLogger().level
+    with contextlib.redirect_stdout(console):
+        try:
+            yield
+        finally:
+            logging.getLogger().setLevel(level)
+            console.flush()
+
+
+class _Console(io.TextIOBase):
+    """Takes what kfp.local prints: keeps all of it, times the steps, and passes on what a person should see."""
+
+    def __init__(self, log: TextIO, say: Callable[[str], None]):
+        self.log, self.say = log, say
+        self.seconds: dict[str, float] = {}
+        self.cached: list[str] = []
+        self.failed = self.error = self.message = ""
+        self._begun: dict[str, float] = {}
+        self._running: dict[str, int] = {}
+        self._pending: dict[int, str] = {}  # by thread: two shards may print at a time
+        self._lock = threading.Lock()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            thread = threading.get_ident()
+            *lines, rest = (self._pending.get(thread, "") + text).split("\n")
+            self._pending[thread] = rest
+            for line in lines:
+                self._take(_COLOUR.sub("", line))
+        return len(text)
+
+    def flush(self) -> None:
+        self.log.flush()
+
+    def _take(self, line: str) -> None:
+        self.log.write(line + "\n")
+        text = line.strip()
+        if match := _STARTED.search(text):
+            step = match[1]
+            self._begun.setdefault(step, time.monotonic())
+            self._running[step] = self._running.get(step, 0) + 1
+        elif match := _ENDED.search(text):
+            self._end(match[1], match[2])
+        elif match := _CACHED.search(text):
+            self.cached.append(match[1])
+            self.seconds.setdefault(match[1], 0.0)
+            self.say(f"{match[1]}: unchanged, reused")
+        elif _PROGRESS.match(text):
+            self.say(text)
+        elif match := _ERROR.match(text):
+            self.error, self.message = match[1], match[2] or ""
+
+    def _end(self, step: str, status: str) -> None:
+        self._running[step] -= 1
+        seconds = time.monotonic() - self._begun[step]
+        self.seconds[step] = round(seconds, 3)
+        if status != "SUCCESS":
+            self.failed = self.failed or step
+        elif not self._running[step]:
+            self.say(f"{step}: done in {seconds:.1f} s")
+
+
+def print_to_stderr(line: str) -> None:
+    """Show one line to the person, away from standard output."""
+    print(line, file=sys.stderr, flush=True)

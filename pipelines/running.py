@@ -1,0 +1,137 @@
+"""One run of the training pipeline on this machine, from its arguments to what a person and a program learn of it."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.containers import VERSION
+from components.errors import InputError
+from components.home import run_home
+from pipelines import local, sample
+from pipelines.compiling import TRAINING
+
+# What makes a from-scratch run on the sample set short; an option given on the command line wins.
+SAMPLE_ARGUMENTS = {"view": "resize96", "sampling": "even:4", "weights": "none", "epochs": 12, "fine_tune_epochs": 0}
+PAGES = {"data": "data_report", "training": "curves", "evaluation": "report"}
+
+
+def run_training(
+    media: str, arguments: Mapping[str, Any], *, cache: bool = True, runner: Any = None, pipeline: Path = TRAINING
+) -> dict[str, Any]:
+    """Run the training pipeline on this machine and record it.
+
+    Args:
+        media: A labelled directory or list; empty for the sample set.
+        arguments: Pipeline parameters that differ from their defaults.
+        cache: Reuse unchanged steps.
+        runner: A kfp.local runner; the default runs each step as a process.
+        pipeline: The compiled YAML.
+
+    Returns:
+        The document that `ai-vs-real run --json` prints.
+
+    Raises:
+        InputError: What the user can mend, from whichever step.
+        RuntimeError: A step failed otherwise.
+    """
+    home = run_home()
+    os.environ["AI_VS_REAL_HOME"] = str(home)  # for the steps, whose working directory may differ
+    with recorded(home) as record:
+        if not media:
+            local.print_to_stderr("No media named: making the sample set. " + sample.NOTE)
+            media = str(sample.make(home / "sample"))
+            arguments = {**SAMPLE_ARGUMENTS, **arguments}
+        arguments = {**arguments, "media": str(Path(media).resolve()) if "://" not in media else media}
+        if arguments.get("weights", "imagenet") not in ("imagenet", "none"):
+            arguments["weights"] = pinned(arguments["weights"])
+        record["arguments"] = arguments
+        result = local.run(pipeline, arguments, home, cache=cache, runner=runner, say=local.print_to_stderr)
+        record["outcome"] = "completed"
+        record |= summary(result, home, record["_id"])
+    return record
+
+
+class recorded:  # noqa: N801 (a context manager, read as a verb)
+    """Keep a record of a run, whatever becomes of it: completed, failed or interrupted."""
+
+    def __init__(self, home: Path):
+        from components.records import open_records
+
+        self.records = open_records()
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        self.document: dict[str, Any] = {"_id": run_id, "package": VERSION, "outcome": "running", "started_s": time.time()}
+
+    def __enter__(self) -> dict[str, Any]:
+        self.records.put("runs", self.document)
+        return self.document
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:
+            self.document["outcome"] = "interrupted" if kind is KeyboardInterrupt else "failed"
+            self.document["error"] = str(error)
+        self.document["wall_s"] = round(time.time() - self.document["started_s"], 3)
+        self.records.put("runs", self.document)
+        self.records.close()
+
+
+def pinned(weights: str) -> str:
+    """Return the path of a weights file with the sha256 of its content, so that another file is another parameter."""
+    path = Path(weights.partition("#")[0]).resolve()
+    if not path.is_file():
+        raise InputError(f"there is no weights file {path}; --weights takes imagenet, none or the path of a file")
+    return f"{path}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def summary(result: local.Run, home: Path, run_id: str) -> dict[str, Any]:
+    """Put together what a run's outputs say: the decision, the numbers, and where everything lies."""
+    from components.dataset import Dataset
+    from components.records import records_uri
+    from components.registry import tracking_uri
+
+    outputs = result.outputs
+    evaluation = json.loads(Path(outputs["evaluation"].path).read_text())
+    dataset = Dataset(outputs["dataset"].path)
+    splits = dataset.column("split")
+    candidate = evaluation["candidate"]
+    pages = publish(outputs, home / "reports" / run_id)
+    return {
+        "decision": outputs["decision"],
+        "reasons": list(outputs["reasons"]),
+        "model_version": outputs["version"],
+        "champion_version": evaluation["champion_version"],
+        "metrics": {**candidate["overall"], "by_source": candidate["by_source"], "by_kind": candidate["by_kind"]},
+        "counts": {str(name): int((splits == name).sum()) for name in ("train", "validation", "test")}
+        | {"rejected": dataset.rejections.num_rows},
+        "note": dataset.card.get("note", ""),
+        "report": pages["evaluation"],
+        "pages": pages,
+        "evaluation": outputs["evaluation"].path,
+        "dataset": outputs["dataset"].path,
+        "model": outputs["model"].path,
+        "registry": tracking_uri(),
+        "records": records_uri(),
+        "log": str(result.log),
+        "seconds": result.seconds,
+        "cached": result.cached,
+    }
+
+
+def publish(outputs: Mapping[str, Any], directory: Path) -> dict[str, str]:
+    """Copy the pages out of the artifacts, whose files have no extension, to where a browser can open them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    pages = {}
+    for name, output in PAGES.items():
+        target = directory / f"{name}.html"
+        shutil.copyfile(outputs[output].path, target)
+        pages[name] = str(target)
+    latest = directory.parent / "latest"
+    link = directory.parent / f".{directory.name}"
+    link.symlink_to(directory.name)
+    os.replace(link, latest)
+    return pages
