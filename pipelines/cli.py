@@ -27,7 +27,7 @@ PARAMETERS = {
     "epochs": "phase 1: the head on the frozen backbone (all layers with --weights none)",
     "fine_tune_epochs": "phase 2: the last 20 layers, rounded out to whole blocks",
     "batch_size": "pictures in a step",
-    "margin": "by how much ROC AUC must beat the champion's",
+    "gate": "what promotes: metric+margin over the champion, then floors and caps",
     "seed": "of splits, weights and augmentation",
     "model_name": "in the registry",
 }
@@ -218,7 +218,7 @@ def _add_stages(commands: Any) -> None:
     evaluate.add_argument("--json", action="store_true", help="the evaluation as JSON on standard output")
 
     both = (("model", "a detector that train wrote"), ("evaluation", "the evaluation.json that evaluate wrote"))
-    register = stage("register", _register, "stage 5 alone: gate and registry", *both, options=("model_name", "margin"))
+    register = stage("register", _register, "stage 5 alone: gate and registry", *both, options=("model_name", "gate"))
     register.add_argument("--json", action="store_true", help="the decision as JSON on standard output")
 
 
@@ -298,7 +298,7 @@ def _register(options: argparse.Namespace) -> None:
     """Register a detector and promote it if it beats the champion; the decision is recorded either way."""
     from components.registration.register import register
 
-    decision = register(options.model, options.evaluation, model_name=options.model_name, margin=options.margin)
+    decision = register(options.model, options.evaluation, model_name=options.model_name, gate=options.gate)
     if options.json:
         print(json.dumps(decision, indent=1))
     else:
@@ -327,7 +327,7 @@ def _check(options: argparse.Namespace) -> int:
             raise InputError(f"there is no champion of {options.model_name!r}; make one with ai-vs-real run, or name a detector with --model")
         version = champion.version
         detector = registry.download(options.model_name, version, run_home() / "champions" / f"{options.model_name}-{version}")
-    answers = check(options.files, detector, version=version)
+    answers = list(check(options.files, detector, version=version))
     if options.json:
         print(json.dumps({"model_version": version, "answers": answers}, indent=1))
     else:

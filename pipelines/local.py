@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import json
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ import components
 from components.containers import VERSION
 from components.errors import InputError
 
+_WORKSPACE = "{{$.workspace_path}}"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
@@ -83,10 +85,30 @@ def run(
         console = _Console(file, say)
         try:
             with _redirected(console):
-                task = kfp_components.load_component_from_file(str(pipeline))(**arguments)
+                task = kfp_components.load_component_from_text(for_this_machine(pipeline, home))(**arguments)
         except RuntimeError as error:
             raise _cause(console, log) from error
     return Run(dict(task.outputs), console.seconds, console.cached, log)
+
+
+def for_this_machine(pipeline: Path, home: Path) -> str:
+    """Return a compiled pipeline's YAML without what only a cluster needs.
+
+    Retries go, because kfp.local waits their minutes out though the error will be the same; and a step's workspace, a
+    volume on a cluster, becomes a directory of the run home, because kfp.local deletes its own after every run.
+    """
+    import yaml
+
+    spec = next(yaml.load_all(pipeline.read_text(), Loader=yaml.CSafeLoader))
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: walk(value) for key, value in node.items() if key != "retryPolicy"}
+        if isinstance(node, list):
+            return [walk(value) for value in node]
+        return str(home / "workspace") if node == _WORKSPACE else node
+
+    return json.dumps(walk(spec))
 
 
 def code_digest() -> str:

@@ -1,6 +1,6 @@
 """The training pipeline: what the steps are."""
 
-from typing import NamedTuple
+from typing import List, NamedTuple
 
 from kfp import dsl
 
@@ -9,12 +9,14 @@ from components.extraction.component import extract_frames, list_media
 from components.preprocessing.component import preprocess
 from components.registration.component import find_champion, register
 from components.training.component import train
+from pipelines.resources import pipeline_config, place
 
 Outputs = NamedTuple(
     "Outputs",
     [
         ("decision", str),
         ("version", str),
+        ("reasons", List[str]),
         ("dataset", dsl.Dataset),
         ("data_report", dsl.HTML),
         ("model", dsl.Model),
@@ -25,7 +27,11 @@ Outputs = NamedTuple(
 )
 
 
-@dsl.pipeline(name="ai-vs-real-training", description="From a labelled collection of media to a judged detector.")
+@dsl.pipeline(
+    name="ai-vs-real-training",
+    description="From a labelled collection of media to a judged detector.",
+    pipeline_config=pipeline_config(),
+)
 def training(
     media: str,
     shards: int = 2,  # two run at a time on a laptop; on a cluster, as many pods as it can spare
@@ -40,7 +46,7 @@ def training(
     epochs: int = 10,
     fine_tune_epochs: int = 10,
     batch_size: int = 32,
-    margin: float = 0.0,
+    gate: str = "roc_auc+0.002,roc_auc>=0.7,balanced_accuracy>=0.6,ece<=0.25",
     seed: int = 0,
     model_name: str = "ai-vs-real",
 ) -> Outputs:
@@ -54,14 +60,15 @@ def training(
     6. Evaluate both on the same test rows.
     7. Register the detector and decide whether it becomes the champion.
     """
-    listing = list_media(media=media, shards=shards).set_caching_options(False)
+    listing = place(list_media(media=media, shards=shards), "list_media")
     with dsl.ParallelFor(listing.output) as shard:
         extracting = extract_frames(media=media, shard=shard, sampling=sampling, view=view, delivery=delivery)
+        place(extracting, "extract_frames")
     preprocessing = preprocess(
         frames=dsl.Collected(extracting.outputs["frames"]), balance=balance, hold_out=hold_out, audit=audit, seed=seed
     )
-    dataset = preprocessing.outputs["dataset"]
-    training_step = train(
+    dataset = place(preprocessing, "preprocess").outputs["dataset"]
+    fitting = train(
         dataset=dataset,
         backbone=backbone,
         weights=weights,
@@ -70,19 +77,19 @@ def training(
         batch_size=batch_size,
         seed=seed,
     )
-    model = training_step.outputs["model"]
-    champion = find_champion(model=model, model_name=model_name).set_caching_options(False)
-    judging = evaluate(dataset=dataset, model=model, champion=champion.output, model_name=model_name)
-    deciding = register(
-        model=model, evaluation=judging.outputs["evaluation"], model_name=model_name, margin=margin
-    ).set_caching_options(False)
+    model = place(fitting, "train").outputs["model"]
+    champion = place(find_champion(model=model, model_name=model_name), "find_champion").output
+    judging = place(evaluate(dataset=dataset, model=model, champion=champion, model_name=model_name), "evaluate")
+    evaluation = judging.outputs["evaluation"]
+    deciding = place(register(model=model, evaluation=evaluation, model_name=model_name, gate=gate), "register")
     return Outputs(
-        deciding.outputs["decision"],
-        deciding.outputs["version"],
-        dataset,
-        preprocessing.outputs["report"],
-        model,
-        training_step.outputs["curves"],
-        judging.outputs["evaluation"],
-        judging.outputs["report"],
+        decision=deciding.outputs["decision"],
+        version=deciding.outputs["version"],
+        reasons=deciding.outputs["reasons"],
+        dataset=dataset,
+        data_report=preprocessing.outputs["report"],
+        model=model,
+        curves=fitting.outputs["curves"],
+        evaluation=evaluation,
+        report=judging.outputs["report"],
     )
