@@ -62,18 +62,18 @@ class Records(ABC):
 
     @abstractmethod
     def find(
-        self, collection: str, where: Mapping[str, str | int | float | bool | None] | None = None, limit: int = 0
+        self, collection: str, where: Mapping[str, str | int | float | bool] | None = None, limit: int = 0
     ) -> list[Document]:
         """Return documents, newest first: by their `at`, then by `_id`, both descending.
 
         Args:
             collection: One of `COLLECTIONS`.
-            where: Values that fields must have; a dot steps into a dictionary; None also finds documents without it.
+            where: Values that fields must have; a dot steps into a dictionary.
             limit: At most so many; 0 for all.
         """
 
     @abstractmethod
-    def count(self, collection: str, where: Mapping[str, str | int | float | bool | None] | None = None) -> int:
+    def count(self, collection: str, where: Mapping[str, str | int | float | bool] | None = None) -> int:
         """Return how many documents `find` would."""
 
     @abstractmethod
