@@ -41,6 +41,7 @@ h2{font-size:20px;line-height:1.3;letter-spacing:-.01em;font-weight:640;margin:0
 h3{font-size:15px;font-weight:620;margin:22px 0 8px}
 p{margin:0 0 12px;max-width:72ch}.lead,.note{color:var(--soft)}.lead{font-size:17px;margin-bottom:28px}
 section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:24px 26px;margin:0 0 20px}
+.notice{max-width:none;background:#fdf6e3;border:1px solid #eadfbd;border-radius:12px;padding:12px 18px;margin:0 0 20px}
 nav{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 24px;font-size:14px}
 nav a{color:var(--soft);text-decoration:none;border-bottom:1px solid var(--line)}nav a:hover{color:var(--ink)}
 .numbers{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:1px;background:var(--line);
@@ -94,7 +95,7 @@ def text(value: Any) -> Html:
     return Html(html.escape(str(value)))
 
 
-def page(title: str, sections: Iterable[str], lead: str = "", footer: str = "") -> str:
+def page(title: str, sections: Iterable[str], lead: str = "", footer: str = "", notice: str = "") -> str:
     """Return a whole HTML page.
 
     Args:
@@ -102,12 +103,14 @@ def page(title: str, sections: Iterable[str], lead: str = "", footer: str = "") 
         sections: What `section` and `numbers` return, in order; empty ones are left out.
         lead: One or two sentences under the heading: what the reader should take away.
         footer: A quiet last line: versions, digests.
+        notice: What must not be missed, such as the card's note that these are sample data.
     """
     body = "\n".join(part for part in sections if part)
+    above = f'<p class="notice">{text(notice)}</p>\n' if notice else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title>'
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>\n'
-        f'<body><main><h1>{text(title)}</h1><p class="lead">{text(lead)}</p>\n{body}\n'
+        f'<body><main><h1>{text(title)}</h1><p class="lead">{text(lead)}</p>\n{above}{body}\n'
         f"<footer>{text(footer)}</footer></main></body></html>\n"
     )
 

@@ -1,0 +1,230 @@
+"""Joins frames datasets and drops what must not be learnt from."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.dataset import LABELS, SPLITS, Dataset
+from components.errors import InputError
+from components.preprocessing.duplicates import clusters, same_value
+
+POLICIES = ("view", "sampling", "delivery")
+GIVEN_RANK = {"test": 0, "validation": 1, "train": 2, "": 3}  # what is nearest to the final judgement is kept
+ROW_ORDER = ("path", "time_s", "pixel_sha256", "label", "content_sha256")
+
+
+class Frames:
+    """Several frames datasets read as one, in an order that does not depend on how the media were cut into shards.
+
+    Args:
+        directories: The frames datasets, in any order.
+
+    Raises:
+        InputError: They hold no row, or were made by different policies.
+    """
+
+    def __init__(self, directories: Sequence[str | Path]):
+        self.datasets = [Dataset(directory) for directory in directories]
+        if not self.datasets:
+            raise InputError("no frames datasets were given; name at least one directory made by ai-vs-real extract")
+        _require_alike(self.datasets)
+        table = pa.concat_tables(dataset.manifest for dataset in self.datasets)
+        if not table.num_rows:
+            raise InputError("the frames datasets are empty: 0 rows; see their rejections for why no file was taken")
+        order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in ROW_ORDER]).to_numpy()
+        origin = [(number, row) for number, dataset in enumerate(self.datasets) for row in range(len(dataset))]
+        self.table = table.take(order)
+        self._origin = np.array(origin)[order]
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def view_shape(self) -> tuple[int, int, int, int]:
+        """(views, size, size, 3)."""
+        return self.datasets[0].view_shape
+
+    @property
+    def card(self) -> dict:
+        """What extraction said on the card and preprocessing carries on: the policies and the note."""
+        cards = [dataset.card for dataset in self.datasets]
+        notes = sorted({card["note"] for card in cards if card.get("note")})
+        return {key: cards[0].get(key, "") for key in POLICIES} | ({"note": "; ".join(notes)} if notes else {})
+
+    @property
+    def rejections(self) -> list[dict]:
+        """The files that extraction left out, by path."""
+        rows = [row for dataset in self.datasets for row in dataset.rejections.to_pylist()]
+        return sorted(rows, key=lambda row: (row["path"], row["reason"]))
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one manifest column as an array; nulls of a number become NaN."""
+        return self.table.column(name).to_numpy()
+
+    def given_splits(self) -> np.ndarray:
+        """Return the split that came with each row, "" where none did; `val` and `valid` mean validation."""
+        names = {"val": "validation", "valid": "validation"} | {name: name for name in ("", *SPLITS)}
+        given = [value or "" for value in self.column("split")]
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise InputError(f"split {unknown[0]!r} is unknown; use train, val or test, or leave it empty")
+        return np.array([names[value] for value in given])
+
+    def views(self, rows: np.ndarray) -> np.ndarray:
+        """Return the views of some rows, uint8, (len(rows), views, size, size, 3)."""
+        out = np.empty((len(rows), *self.view_shape), dtype=np.uint8)
+        origin = self._origin[rows]
+        for number in np.unique(origin[:, 0]):
+            chosen = np.flatnonzero(origin[:, 0] == number)
+            out[chosen] = self.datasets[number].views(origin[chosen, 1])
+        return out
+
+
+def _require_alike(datasets: Sequence[Dataset]) -> None:
+    for key in ("view_shape", *POLICIES):
+        values = {str(dataset.card.get(key, "")): dataset.directory for dataset in datasets}
+        if len(values) > 1:
+            found = ", ".join(f"{value} in {directory}" for value, directory in sorted(values.items()))
+            raise InputError(f"the frames datasets differ in {key}: {found}; extract all media with one {key}")
+
+
+def require_both_labels(label: np.ndarray) -> None:
+    """Raise InputError where a label has no row."""
+    for value, name in enumerate(LABELS):
+        if not (label == value).any():
+            raise InputError(
+                f"no usable media are labelled {name}: 0 rows; both real and fake are needed, add {name} media"
+            )
+
+
+@dataclass
+class Cleaned:
+    """What cleaning found.
+
+    Attributes:
+        kept: Rows to keep, ascending, int64.
+        dropped: Row to (reason, detail).
+        component: What must not cross a split: connected component of each row, int, (rows,).
+        given: The given split of each row, carried over to its whole component, "" where none was given, (rows,).
+    """
+
+    kept: np.ndarray
+    dropped: dict[int, tuple[str, str]]
+    component: np.ndarray
+    given: np.ndarray
+
+
+def clean(frames: Frames, repair_split: bool = False) -> Cleaned:
+    """Find what to drop, and what must stay together.
+
+    Args:
+        frames: The joined frames.
+        repair_split: Drop from a given split what also stands in the test or validation, instead of refusing it.
+
+    Raises:
+        InputError: A given split leaks.
+    """
+    path, label = frames.column("path"), frames.column("label")
+    given = frames.given_splits()
+    rank = np.array([GIVEN_RANK[name] for name in given])
+    copies = exact_duplicates(frames.column("pixel_sha256"), rank)
+    dropped = _label_conflicts(path, label, clusters(len(frames), copies))
+
+    alive = np.array([row not in dropped for row in range(len(frames))])
+    links = [same_value(frames.column(name)) for name in ("group", "content_sha256")] + [copies]
+    component = clusters(len(frames), *[_among(alive, link) for link in links])
+    best = np.full(component.max() + 1, max(GIVEN_RANK.values()))
+    np.minimum.at(best, component, rank)
+    leaks = np.flatnonzero((given != "") & (rank > best[component]) & alive)
+    if len(leaks):
+        dropped |= _leaks(leaks, path, given, rank, component, best, repair_split)
+    for row, original in zip(*copies, strict=True):
+        dropped.setdefault(int(row), ("exact duplicate", f"same pixels as {path[original]}"))
+    kept = np.array([row for row in range(len(frames)) if row not in dropped], dtype=np.int64)
+    names = np.array(sorted(GIVEN_RANK, key=GIVEN_RANK.__getitem__))
+    return Cleaned(kept, dropped, component, names[best][component])
+
+
+def exact_duplicates(pixels: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find rows whose pixels another row already has.
+
+    Args:
+        pixels: pixel_sha256 of each row.
+        rank: Which of equal rows is kept: the lowest rank, then the first.
+
+    Returns:
+        (duplicate, original): int64 arrays of rows; each duplicate row with the row that is kept for it.
+    """
+    order = np.lexsort((np.arange(len(pixels)), rank, pixels))
+    same = np.concatenate(([False], pixels[order][1:] == pixels[order][:-1]))
+    first = order[np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))]
+    return order[same], first[same]
+
+
+def _label_conflicts(path: np.ndarray, label: np.ndarray, cluster: np.ndarray) -> dict[int, tuple[str, str]]:
+    # A file with one frame in doubt is in doubt as a whole.
+    present = np.zeros((cluster.max() + 1, len(LABELS)), dtype=bool)
+    present[cluster, label] = True
+    disputed = np.flatnonzero(present.all(axis=1)[cluster])
+    other = {(cluster[row], label[row]): path[row] for row in disputed[::-1]}
+    details = {
+        path[row]: f"also labelled {LABELS[1 - label[row]]} as {other[cluster[row], 1 - label[row]]}"
+        for row in disputed
+    }
+    return {row: ("label conflict", details[name]) for row, name in enumerate(path) if name in details}
+
+
+def _among(alive: np.ndarray, link: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    left, right = link
+    both = alive[left] & alive[right]
+    return left[both], right[both]
+
+
+def _leaks(
+    leaks: np.ndarray,
+    path: np.ndarray,
+    given: np.ndarray,
+    rank: np.ndarray,
+    component: np.ndarray,
+    best: np.ndarray,
+    repair: bool,
+) -> dict[int, tuple[str, str]]:
+    partner = {component[row]: row for row in np.flatnonzero(rank == best[component])[::-1]}
+    pairs = {path[row]: (row, partner[component[row]]) for row in leaks[::-1]}
+    if not repair:
+        shown = "; ".join(
+            f"{path[a]} ({given[a]}) with {path[b]} ({given[b]})" for a, b in list(pairs.values())[::-1][:3]
+        )
+        raise InputError(
+            f"the given split leaks: {len(pairs):,} files belong with files of another split: {shown}; "
+            "mend the split, or drop them from the lesser split with --repair-split"
+        )
+    return {
+        int(row): (f"leaks into {given[partner[component[row]]]}", f"belongs with {path[partner[component[row]]]}")
+        for row in leaks
+    }
+
+
+def rejections_of(table: pa.Table, dropped: dict[int, tuple[str, str]]) -> list[dict]:
+    """Return a rejection for each file that has lost all its rows.
+
+    Args:
+        table: The manifest before dropping.
+        dropped: Row to (reason, detail).
+    """
+    files = table.select(["path", "label", "source", "content_sha256"]).to_pylist()
+    left = Counter((row["path"], row["content_sha256"]) for number, row in enumerate(files) if number not in dropped)
+    rejections = {}
+    for number, (reason, detail) in sorted(dropped.items()):
+        row = files[number]
+        key = (row["path"], row["content_sha256"])
+        if not left[key] and key not in rejections:
+            rejections[key] = {name: row[name] for name in ("path", "label", "source")} | dict(
+                reason=reason, detail=detail
+            )
+    return list(rejections.values())

@@ -1,0 +1,149 @@
+"""Preprocessing: from frames as extracted to a dataset that is clean, split by group and balanced."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.dataset import LABELS, SPLITS, Dataset, DatasetWriter, batches
+from components.errors import InputError
+from components.preprocessing.clean import Frames, clean, rejections_of, require_both_labels
+from components.preprocessing.duplicates import name_groups
+from components.preprocessing.report import write_report
+from components.preprocessing.split import balance_rows, parse_hold_out, settle, shares_of, split_files
+from components.progress import follow, say
+
+AUDITS = ("warn", "fail")
+BATCH_ROWS = 256
+
+
+def preprocess(
+    frames: Sequence[str | Path],
+    output: str | Path,
+    *,
+    balance: str = "weights",
+    train: float = 0.7,
+    validation: float = 0.15,
+    hold_out: str = "",
+    seed: int = 0,
+    audit: str = "warn",
+    repair_split: bool = False,
+    report: str | Path | None = None,
+) -> dict[str, Any]:
+    """Join frames datasets, drop duplicates, split by group, balance, and write the dataset and its report.
+
+    Args:
+        frames: Directories made by extraction, in any order: the result is the same.
+        output: Where the dataset shall lie.
+        balance: Of the labels: "weights", "undersample" (train alone) or "none".
+        train: Share of train, in (0, 1), over files.
+        validation: Share of validation; the test gets the rest.
+        hold_out: "source=NAME[,NAME]": these sources stand in the test alone.
+        seed: Changes which groups go where.
+        audit: What a confound over its threshold does: "warn" or "fail".
+        repair_split: Drop what leaks from a given split instead of refusing it.
+        report: Where the HTML report shall lie, if anywhere.
+
+    Returns:
+        The dataset's card.
+
+    Raises:
+        InputError: Too little is left, or an argument is not understood.
+    """
+    shares, sources = shares_of(train, validation), parse_hold_out(hold_out)
+    if audit not in AUDITS:
+        raise InputError(f"audit={audit!r} is unknown; use one of {', '.join(AUDITS)}")
+    joined = Frames(frames)
+    label = joined.column("label")
+    require_both_labels(label)
+
+    found = clean(joined, repair_split)
+    rows = found.kept
+    require_both_labels(label[rows])
+    group = name_groups(found.component, joined.column("content_sha256"))
+    splits = _split_rows(joined, rows, group[rows], found.given[rows], sources, shares, seed)
+    keep, weight = balance_rows(balance, label[rows], splits, joined.column("pixel_sha256")[rows], seed)
+    dropped = found.dropped | {int(row): ("undersampled", "the other label has fewer rows") for row in rows[~keep]}
+    rows, splits, weight = rows[keep], splits[keep], weight[keep]
+
+    order = _order(joined, rows, splits)
+    rejections = joined.rejections + rejections_of(joined.table, dropped)
+    card = joined.card | {
+        "balance": {"policy": balance, "of": "label", "over": "rows of train and validation"},
+        "split": {"shares": dict(zip(SPLITS, shares.tolist(), strict=True)), "seed": seed, "hold_out": hold_out},
+        "counts": _counts(joined, rows, splits, group[rows]),
+        "dropped": dict(sorted(Counter(reason for reason, _ in dropped.values()).items())),
+    }
+    with DatasetWriter(output, joined.view_shape) as writer:
+        writer.card = card
+        _copy(joined, writer, rows[order], splits[order], weight[order], group)
+        for rejection in rejections:
+            writer.reject(**rejection)
+    dataset = Dataset(output)
+    if report:
+        write_report(dataset, Path(report))
+    say("preprocess", _summary(dataset))
+    return dataset.card
+
+
+def _split_rows(
+    joined: Frames,
+    rows: np.ndarray,
+    group: np.ndarray,
+    given: np.ndarray,
+    hold_out: list[str],
+    shares: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    # A split counts files, not rows: a video is one file however many frames it gave.
+    _, first, file = np.unique(joined.column("path")[rows], return_index=True, return_inverse=True)
+    label, kind, source = (joined.column(name)[rows][first] for name in ("label", "kind", "source"))
+    fixed, shares = settle(given[first], group[first], source, hold_out, shares)
+    strata = list(zip(label.tolist(), kind, source, strict=True))
+    places = split_files(group[first], label, strata, fixed, shares=shares, seed=seed)
+    return np.array(SPLITS)[places][file]
+
+
+def _order(joined: Frames, rows: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    rank = np.array([SPLITS.index(name) for name in splits])
+    columns = [joined.column(name)[rows] for name in ("pixel_sha256", "time_s", "content_sha256")]
+    return np.lexsort((*columns, rank))
+
+
+def _copy(
+    joined: Frames, writer: DatasetWriter, rows: np.ndarray, splits: np.ndarray, weight: np.ndarray, group: np.ndarray
+) -> None:
+    parts = list(batches(np.arange(len(rows)), BATCH_ROWS))
+    for part in follow(parts, "preprocess", f"batches of {BATCH_ROWS} rows written", len(parts)):
+        views = joined.views(rows[part])
+        manifest = joined.table.take(rows[part]).to_pylist()
+        for number, row, view in zip(part, manifest, views, strict=True):
+            placed = {"split": str(splits[number]), "weight": float(weight[number]), "group": str(group[rows[number]])}
+            writer.append(view, row | placed)
+
+
+def _counts(joined: Frames, rows: np.ndarray, splits: np.ndarray, group: np.ndarray) -> dict[str, Any]:
+    _, first = np.unique(joined.column("path")[rows], return_index=True)
+    label = np.array(LABELS)[joined.column("label")[rows]]
+    kind, source = joined.column("kind")[rows], joined.column("source")[rows]
+    result = {"rows": len(rows), "files": len(first), "groups": len(set(group)), "splits": {}}
+    for name in SPLITS:
+        files = first[splits[first] == name]
+        result["splits"][name] = {
+            "rows": int((splits == name).sum()),
+            "files": len(files),
+            "groups": len(set(group[files])),
+            "label": dict(sorted(Counter(label[files]).items())),
+            "kind": dict(sorted(Counter(kind[files]).items())),
+            "source": dict(sorted(Counter(source[files]).items())),
+        }
+    return result
+
+
+def _summary(dataset: Dataset) -> str:
+    counts = dataset.card["counts"]
+    parts = ", ".join(f"{name} {counts['splits'][name]['files']:,}" for name in SPLITS)
+    left_out = f"{dataset.card['rejected']:,} files left out"
+    return f"{counts['files']:,} files in {counts['groups']:,} groups ({parts}), {left_out}"
