@@ -52,13 +52,7 @@ class Detector:
         Returns:
             float32, (rows,): the mean of the views' logits, positive for fake.
         """
-        rows, count = views.shape[:2]
-        flat = views.reshape(rows * count, *views.shape[2:])
-        parts = [
-            np.asarray(self.model.predict_on_batch(flat[start : start + batch_size].astype("float32")))
-            for start in range(0, len(flat), batch_size)
-        ]
-        return np.concatenate(parts).reshape(rows, count).mean(axis=1).astype("float32")
+        return logits_of(self.model, views, batch_size)
 
     def probabilities(self, views: np.ndarray, kind: str = "picture", batch_size: int = 64) -> np.ndarray:
         """Score rows of views: the calibrated probability of fake, float32, (rows,), in [0, 1]."""
@@ -72,6 +66,17 @@ class Detector:
         """Turn logits into probabilities of fake with the card's calibration for a kind (picture, frame, clip)."""
         scale = self.card.get("calibration", {}).get(kind, {"slope": 1.0, "intercept": 0.0})
         return (1.0 / (1.0 + np.exp(-(scale["slope"] * logits + scale["intercept"])))).astype("float32")
+
+
+def logits_of(model: Any, views: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    """Score rows of views, uint8, (rows, views, size, size, 3): the mean of the views' logits, float32, (rows,)."""
+    rows, count = views.shape[:2]
+    flat = views.reshape(rows * count, *views.shape[2:])
+    parts = [
+        np.asarray(model.predict_on_batch(flat[start : start + batch_size].astype("float32")))
+        for start in range(0, len(flat), batch_size)
+    ]
+    return np.concatenate(parts).reshape(rows, count).mean(axis=1).astype("float32")
 
 
 def read_card(directory: str | Path) -> dict[str, Any]:

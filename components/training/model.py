@@ -1,0 +1,315 @@
+"""Network: backbone, what the head reads, and which layers learn.
+
+The network is one flat graph from pixels in [0, 255] to a logit: each backbone's own preprocessing lies inside it, and
+any block boundary of it can be cut.
+"""
+
+import hashlib
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+from keras import layers
+
+from components.errors import InputError
+from components.progress import say
+
+_STORE = "https://storage.googleapis.com/"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One architecture of keras.applications."""
+
+    constructor: str
+    preprocessing: str  # inside (the backbone does it itself), signed (to [-1, 1]), caffe (BGR, mean taken off)
+    url: str  # of its ImageNet weights without the top
+    md5: str  # of that file; empty where Keras publishes none
+
+
+BACKBONES = {
+    **{
+        f"efficientnetb{n}": Backbone(
+            f"EfficientNetB{n}", "inside", f"{_STORE}keras-applications/efficientnetb{n}_notop.h5", md5
+        )
+        for n, md5 in enumerate(
+            (
+                "50bc09e76180e00e4465e1a485ddc09d",
+                "74c4e6b3e1f6a1eea24c589628592432",
+                "111f8e2ac8aa800a7a99e3239f7bfb39",
+                "af6d107764bb5b1abb91932881670226",
+            )
+        )
+    },
+    "mobilenetv2": Backbone(
+        "MobileNetV2",
+        "signed",
+        f"{_STORE}tensorflow/keras-applications/mobilenet_v2/"
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+        "",
+    ),
+    "resnet50": Backbone(
+        "ResNet50",
+        "caffe",
+        f"{_STORE}tensorflow/keras-applications/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "4d473c1dd8becc155b73f8504c6f6626",
+    ),
+}
+DOWNLOAD_TIMEOUT_S = 20.0  # without a byte
+SCRATCH_MOMENTUM = 0.9  # of BatchNorm: Keras's 0.99 needs some 500 steps to forget its start, a small set has fewer
+IMAGENET_STANDARD_DEVIATION = (0.229, 0.224, 0.225)  # of RGB
+
+
+def build(
+    backbone: str = "efficientnetb0",
+    weights: str = "imagenet",
+    size: int = 256,
+    *,
+    depths: int = 1,
+    dropout: float = 0.2,
+) -> keras.Model:
+    """Build a detector's network.
+
+    Args:
+        backbone: A key of BACKBONES.
+        weights: "imagenet", "none" (fresh), or a weights file of this backbone without its top, by
+            `keras.Model.save_weights` or Keras's own; "PATH#sha256=HEX" pins its content.
+        size: Height and width of the input, pixels.
+        depths: Number of depths whose average-pooled features the head reads, from the top downwards.
+        dropout: Before the last layer, in [0, 1).
+
+    Returns:
+        A model from float pixels in [0, 255], (batch, size, size, 3), to logits, (batch, 1), not compiled.
+
+    Raises:
+        InputError: The backbone is not known, or its weights cannot be had or do not fit.
+    """
+    if backbone not in BACKBONES:
+        raise InputError(f"backbone {backbone!r} is not known; choose one of {', '.join(BACKBONES)}")
+    kind = BACKBONES[backbone]
+    pixels = keras.Input((size, size, 3), name="pixels")
+    constructor = getattr(keras.applications, kind.constructor)
+    base = constructor(include_top=False, weights=None, input_tensor=_preprocess(pixels, kind.preprocessing))
+    for layer in base.layers:
+        if isinstance(layer, layers.Dropout):  # stochastic depth: noise in frozen features, harm in short training
+            layer.rate = 0.0
+        if weights == "none" and isinstance(layer, layers.BatchNormalization):
+            layer.momentum = SCRATCH_MOMENTUM
+    if weights != "none":
+        _load(base, backbone, weights)
+    pooled = [layers.GlobalAveragePooling2D(name=f"head_pool_{tap.name}")(tap.output) for tap in taps(base, depths)]
+    features = layers.Concatenate(name="head_features")(pooled) if len(pooled) > 1 else pooled[0]
+    features = layers.Dropout(dropout, name="head_dropout")(features)
+    logit = layers.Dense(1, dtype="float32", name="head_logit")(features)
+    return keras.Model(pixels, logit, name=backbone)
+
+
+def _preprocess(pixels: Any, how: str) -> Any:
+    if how == "signed":
+        return layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocess")(pixels)
+    if how == "caffe":
+        mean = layers.Normalization(mean=[123.68, 116.779, 103.939], variance=[1.0, 1.0, 1.0], name="preprocess")
+        return keras.ops.flip(mean(pixels), axis=-1)
+    return pixels
+
+
+def taps(base: keras.Model, depths: int) -> list[Any]:
+    """Return the layers at the end of the `depths` coarsest resolutions, from fine to coarse; the last is the top."""
+    by_resolution = {}
+    for layer in base.layers:
+        shape = layer.output.shape
+        if len(shape) == 4 and "pad" not in layer.name:
+            by_resolution[shape[1]] = layer
+    return list(by_resolution.values())[-depths:]
+
+
+def head_layers(model: keras.Model) -> list[Any]:
+    """Return the layers after the backbone."""
+    return [layer for layer in model.layers if layer.name.startswith("head_")]
+
+
+def backbone_layers(model: keras.Model) -> list[Any]:
+    """Return the layers of the backbone, in order, with the input and the preprocessing."""
+    return [layer for layer in model.layers if not layer.name.startswith("head_")]
+
+
+def freeze(model: keras.Model, learning_rate: float) -> None:
+    """Let only the head learn, and recompile."""
+    for layer in backbone_layers(model):
+        layer.trainable = False
+    compile_for_training(model, learning_rate)
+
+
+def unfreeze(model: keras.Model, count: int, learning_rate: float) -> list[str]:
+    """Let the last layers of the backbone learn, rounded outward to whole blocks, and recompile.
+
+    BatchNorm stays frozen: its statistics are of millions of pictures, ours would be of hundreds.
+
+    Args:
+        model: What `build` returned.
+        count: Number of layers, from the top of the backbone downwards.
+        learning_rate: Of Adam.
+
+    Returns:
+        The names of the unfrozen layers, lowest first, BatchNorm left out.
+    """
+    chosen = backbone_layers(model)
+    start = block_start(chosen, count)
+    names = []
+    for number, layer in enumerate(chosen):
+        layer.trainable = number >= start and not isinstance(layer, layers.BatchNormalization)
+        if layer.trainable:
+            names.append(layer.name)
+    compile_for_training(model, learning_rate)
+    return names
+
+
+def unfreeze_all(model: keras.Model, learning_rate: float) -> None:
+    """Let every layer learn, BatchNorm too, as training from scratch needs, and recompile."""
+    model.trainable = True
+    for layer in model.layers:
+        layer.trainable = True
+    compile_for_training(model, learning_rate)
+
+
+def block_start(chosen: list[Any], count: int) -> int:
+    """Return the index of the first of the last `count` layers, moved down to the first layer of its block."""
+    start = max(0, len(chosen) - count)
+    while start > 0 and _block(chosen[start]) is not None and _block(chosen[start]) == _block(chosen[start - 1]):
+        start -= 1
+    return start
+
+
+def _block(layer: Any) -> str | None:
+    found = re.match(r"(block_?\d+[a-z]?|conv\d+_block\d+|expanded_conv)_", layer.name)
+    return found and found[1]
+
+
+def compile_for_training(model: keras.Model, learning_rate: float) -> None:
+    """Compile with Adam and the binary cross-entropy of the logit."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        weighted_metrics=[],
+        metrics=[
+            keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy"),
+            keras.metrics.AUC(from_logits=True, name="auc"),
+        ],
+        jit_compile=has_gpu(),
+    )
+
+
+def has_gpu() -> bool:
+    """Say whether Keras computes on a GPU."""
+    return any("gpu" in device.lower() or "cuda" in device.lower() for device in keras.distribution.list_devices())
+
+
+def re_estimate_statistics(model: keras.Model, batches: Iterator[np.ndarray]) -> None:
+    """Replace BatchNorm's moving averages by the plain averages over some batches.
+
+    After a short training from scratch the moving averages lag behind the weights, and the network in inference is
+    another than the one that was trained.
+
+    Args:
+        model: A network with every layer trainable.
+        batches: Pixels in [0, 255], float32, (batch, size, size, 3).
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    for number, pixels in enumerate(batches):
+        for norm in norms:
+            norm.momentum = number / (number + 1)
+        model(pixels, training=True)
+    for norm in norms:
+        norm.momentum = SCRATCH_MOMENTUM
+
+
+def _load(base: keras.Model, backbone: str, weights: str) -> None:
+    path = _download(backbone) if weights == "imagenet" else _given(weights)
+    try:
+        with h5py.File(path) as file:
+            found = _count(file)
+        if found != len(base.weights):
+            raise ValueError(f"it holds {found} arrays, the backbone has {len(base.weights)}")
+        base.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(
+            f"weights file {path} does not fit {backbone} without its top ({reason}); "
+            "give a file of the same architecture, by --weights, or its --backbone"
+        ) from error
+    for layer in base.layers:
+        if isinstance(layer, layers.Normalization) and layer.weights:
+            _fold_deviation(layer)
+
+
+def _fold_deviation(layer: Any) -> None:
+    # Keras's EfficientNet with weights="imagenet" has one more Rescaling, by 1/sqrt(standard deviation), after this
+    # layer. Put into the variance, the graph is the same whatever the weights. A fresh layer has mean 0: left alone.
+    mean, variance = np.asarray(layer.adapt_mean), np.asarray(layer.adapt_variance)
+    if np.allclose(variance, np.square(IMAGENET_STANDARD_DEVIATION), rtol=0.02) and mean.any():
+        layer.adapt_variance.assign(variance * np.asarray(IMAGENET_STANDARD_DEVIATION, "float32"))
+    layer.finalize_state()
+
+
+def _count(file: h5py.File) -> int:
+    count = 0
+
+    def visit(_: str, item: Any) -> None:
+        nonlocal count
+        count += isinstance(item, h5py.Dataset)
+
+    file.visititems(visit)
+    return count
+
+
+def _given(weights: str) -> str:
+    path, _, pin = weights.partition("#sha256=")
+    if not Path(path).is_file():
+        raise InputError(
+            f"weights {weights!r} is not a file; accepted are imagenet, none, or the path of a weights file"
+        )
+    if pin and hashlib.sha256(Path(path).read_bytes()).hexdigest() != pin:
+        raise InputError(f"weights file {path} has changed since the run was asked for (sha256 was {pin}); run again")
+    if not path.endswith(".h5"):
+        raise InputError(f"weights file {path} is not of a kind that Keras reads; accepted are .weights.h5 and .h5")
+    return path
+
+
+def _download(backbone: str) -> str:
+    kind = BACKBONES[backbone]
+    name = kind.url.rpartition("/")[2]
+    try:
+        with _bounded(DOWNLOAD_TIMEOUT_S):
+            return keras.utils.get_file(name, kind.url, cache_subdir="models", file_hash=kind.md5 or None)
+    except Exception as error:  # get_file raises bare Exception
+        md5 = f" (md5 {kind.md5})" if kind.md5 else ""
+        raise InputError(
+            f"ImageNet weights of {backbone} cannot be downloaded here; fetch {kind.url}{md5} elsewhere and give it as "
+            "--weights FILE, or train from scratch with --weights none"
+        ) from error
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def describe(weights: str) -> dict[str, str]:
+    """Return what a card says of the weights that training started from."""
+    if weights in ("imagenet", "none"):
+        say("train", "from scratch: all layers learn" if weights == "none" else "from ImageNet weights")
+        return {"name": weights}
+    path = Path(weights.partition("#sha256=")[0])
+    return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
