@@ -1,0 +1,195 @@
+import argparse
+import json
+import socket
+
+import pytest
+import yaml
+
+from components.errors import InputError
+from pipelines import submit
+from pipelines.submit import Package, Server
+
+
+@pytest.fixture
+def command(monkeypatch, kubeflow):
+    """Run `ai-vs-real submit` with some arguments against the server; returns its exit code."""
+    for name in ("KF_PIPELINES_ENDPOINT", submit.TOKEN, submit.COOKIES):
+        monkeypatch.delenv(name, raising=False)
+    parser = argparse.ArgumentParser()
+    submit.add_parser(parser.add_subparsers())
+
+    def run(*arguments):
+        options = parser.parse_args(["submit", "--host", kubeflow.url, "--interval", "0.01", *map(str, arguments)])
+        return options.run(options)
+
+    return run
+
+
+def test_a_run_is_sent_with_both_documents_and_typed_parameters(kubeflow, compiled, command, capsys):
+    values = ("epochs=3", "rate=1", "warm=true", 'names=["a"]', 'labels={"k": "v"}')
+    code = command(
+        "gs://bucket/media", "--pipeline", compiled, *[word for value in values for word in ("--set", value)]
+    )
+    assert code == 0
+    [run] = kubeflow.runs.values()
+    assert capsys.readouterr().out.splitlines()[0] == f"{kubeflow.url}/#/runs/details/{run.run_id}"
+    expected = {
+        "media": "gs://bucket/media",
+        "epochs": 3,
+        "rate": 1.0,
+        "warm": True,
+        "names": ["a"],
+        "labels": {"k": "v"},
+    }
+    assert run.runtime_config.parameters == expected
+    version = kubeflow.versions[run.pipeline_version_reference.pipeline_version_id]
+    assert version.display_name == Package.read(compiled).version
+    specification, platforms = yaml.safe_load_all(compiled.read_text())
+    assert version.pipeline_spec == {"pipeline_spec": specification, "platform_spec": platforms}
+    train = version.pipeline_spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"][
+        "exec-train"
+    ]
+    assert train["tolerations"] == [{"effect": "NoSchedule", "key": "nvidia.com/gpu", "operator": "Exists"}]
+
+
+def test_a_second_run_finds_pipeline_version_and_experiment(kubeflow, compiled, command):
+    assert command("gs://bucket/one", "--pipeline", compiled) == 0
+    before = len(kubeflow.versions)
+    assert command("gs://bucket/two", "--pipeline", compiled) == 0
+    assert (len(kubeflow.pipelines), len(kubeflow.versions), len(kubeflow.experiments)) == (1, before, 1)
+    assert len(kubeflow.runs) == 2
+
+
+def test_the_shipped_pipeline_is_what_is_sent_by_default(kubeflow, command):
+    assert command("gs://bucket/media", "--epochs", "2", "--seed", "5") == 0
+    [run] = kubeflow.runs.values()
+    assert run.runtime_config.parameters == {"media": "gs://bucket/media", "epochs": 2, "seed": 5}
+    assert {pipeline.display_name for pipeline in kubeflow.pipelines.values()} == {"ai-vs-real-training"}
+
+
+def test_another_cluster_is_another_platform_document(kubeflow, command, tmp_path):
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text("accelerators: 2\ngpu_nodes: {pool: a100}\n")
+    assert command("gs://bucket/media") == 0
+    assert command("gs://bucket/media", "--cluster", cluster) == 0
+    first, second = (
+        kubeflow.versions[run.pipeline_version_reference.pipeline_version_id] for run in kubeflow.runs.values()
+    )
+    asked = [
+        version.pipeline_spec["pipeline_spec"]["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"][
+            "accelerator"
+        ]
+        for version in (first, second)
+    ]
+    assert [accelerator["resourceCount"] for accelerator in asked] == ["1", "2"]
+    platforms = second.pipeline_spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert platforms["exec-train"]["nodeSelector"] == {"labels": {"pool": "a100"}}
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 1)])
+def test_waiting_tells_the_steps_and_returns_the_outcome(kubeflow, compiled, command, capsys, state, code):
+    kubeflow.script = [
+        ("PENDING", {}),
+        ("RUNNING", {"list-media": "SUCCEEDED", "train": "RUNNING"}),
+        ("RUNNING", {"list-media": "SUCCEEDED", "train": "RUNNING"}),
+        (state, {"list-media": "SUCCEEDED", "train": state}),
+    ]
+    assert command("gs://bucket/media", "--pipeline", compiled, "--wait", "--json") == code
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert (document["state"], document["steps"]["train"]) == (state, state)
+    told = [line.split("  ", 1)[1] for line in printed.err.splitlines() if "  " in line]
+    wrong = ": train went wrong" if state == "FAILED" else ""
+    assert told == ["list-media: succeeded", "train: running", f"train: {state.lower()}{wrong}"]
+    assert document["error"] == ("the run failed" if state == "FAILED" else "")
+
+
+def test_waiting_survives_a_server_that_is_away_for_a_while(kubeflow, compiled, command):
+    kubeflow.faults = [503] * 5
+    assert command("gs://bucket/media", "--pipeline", compiled, "--wait") == 0
+
+
+def test_waiting_ends_when_the_run_is_unknown(kubeflow):
+    client = Server(kubeflow.url).connect()
+    with pytest.raises(InputError, match=r"refused \(404: Run nowhere not found\)"):
+        submit.follow(client, kubeflow.url, "nowhere", interval_s=0.01)
+
+
+def test_a_schedule_has_six_fields_and_replaces_the_one_before(kubeflow, compiled, command, capsys):
+    for expression in ("0 3 * * 1", "30 0 4 * * 1"):
+        assert command("gs://bucket/media", "--pipeline", compiled, "--schedule", expression) == 0
+    [recurring] = kubeflow.recurring.values()
+    assert recurring.trigger.cron_schedule.cron == "30 0 4 * * 1"
+    assert (recurring.mode, recurring.no_catchup, recurring.max_concurrency) == ("ENABLE", True, "1")
+    assert recurring.runtime_config.parameters == {"media": "gs://bucket/media"}
+    assert "scheduled tiny at '0 0 3 * * 1'" in capsys.readouterr().out
+
+
+def test_a_dry_run_sends_nothing(kubeflow, compiled, command, capsys):
+    assert command("gs://bucket/media", "--pipeline", compiled, "--set", "epochs=4", "--dry-run") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["parameters"] == {"media": "gs://bucket/media", "epochs": 4}
+    assert [yaml.safe_load(part) for part in document["documents"]] == list(yaml.safe_load_all(compiled.read_text()))
+    assert not kubeflow.runs
+    assert not kubeflow.pipelines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "epoch=3"], "tiny has no parameter 'epoch'; it has epochs"),
+        (["--set", "epochs=three"], "parameter epochs is 'three'; it takes int"),
+        (["--set", "epochs=1.5"], "parameter epochs is 1.5; it takes int"),
+        (["--set", "epochs=true"], "parameter epochs is True; it takes int"),
+        (["--set", "warm=1"], "parameter warm is 1; it takes bool"),
+        (["--set", "epochs"], "--set 'epochs' has no ="),
+        (["--schedule", "daily"], "schedule 'daily' has 1 fields"),
+        (["--schedule", "0 3 * * 1", "--wait"], "leave one of them out"),
+        (["--token-file", "nowhere"], r"token file nowhere cannot be read \(No such file"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_in_one_line(kubeflow, compiled, command, arguments, message):
+    with pytest.raises(InputError, match=message) as caught:
+        command("gs://bucket/media", "--pipeline", compiled, *arguments)
+    assert "\n" not in str(caught.value)
+    assert not kubeflow.runs
+
+
+def test_a_missing_parameter_is_named(compiled, command):
+    with pytest.raises(InputError, match="tiny needs a value for 'media'"):
+        command("--pipeline", compiled)
+
+
+def test_a_pipeline_without_its_platform_document_is_refused(compiled, command, tmp_path):
+    lost = tmp_path / "lost.yaml"
+    lost.write_text(compiled.read_text().split("\n---\n")[0])
+    with pytest.raises(InputError, match="no compiled pipeline of two documents"):
+        command("gs://bucket/media", "--pipeline", lost)
+
+
+def test_the_token_comes_from_a_file_or_the_environment(kubeflow, compiled, command, tmp_path, monkeypatch):
+    kubeflow.token = "letmein"
+    with pytest.raises(InputError, match=r"does not let us in \(401: Unauthorized\); set KF_PIPELINES_TOKEN"):
+        command("gs://bucket/media", "--pipeline", compiled)
+    (tmp_path / "token").write_text("letmein\n")
+    assert command("gs://bucket/media", "--pipeline", compiled, "--token-file", tmp_path / "token") == 0
+    monkeypatch.setenv(submit.TOKEN, "letmein")
+    assert command("gs://bucket/media", "--pipeline", compiled) == 0
+
+
+@pytest.mark.parametrize(
+    ("front", "message"), [("older", "has no v2beta1 API"), ("login", "answers with a page, not with the API: a login")]
+)
+def test_another_kind_of_server_is_told_apart(kubeflow, front, message):
+    kubeflow.front = front
+    with pytest.raises(InputError, match=message):
+        Server(kubeflow.url).connect()
+
+
+def test_a_server_that_is_not_there_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"cannot be reached at {url} .*Connection refused.*give --host") as caught:
+            Server(url).connect()
+    assert "\n" not in str(caught.value)
