@@ -60,12 +60,34 @@ class Detector:
 
     def clip_probability(self, logits: np.ndarray) -> float:
         """Turn the logits of one video's frames, (frames,), into the calibrated probability that it is fake."""
-        return float(self.calibrate(np.asarray(logits, dtype=np.float64).mean(), "clip"))
+        fitted = {"slope": 1.0, "intercept": 0.0, "above": 0.0, "below": 0.0, "spread": 0.0}
+        fitted |= self.card.get("calibration", {}).get("clip", {})
+        weights = np.array([fitted[name] for name in ("slope", "above", "below", "spread", "intercept")])
+        return float(sigmoid(clip_features(logits) @ weights))
 
     def calibrate(self, logits: np.ndarray, kind: str = "picture") -> np.ndarray:
-        """Turn logits into probabilities of fake with the card's calibration for a kind (picture, frame, clip)."""
-        scale = self.card.get("calibration", {}).get(kind, {"slope": 1.0, "intercept": 0.0})
-        return (1.0 / (1.0 + np.exp(-(scale["slope"] * logits + scale["intercept"])))).astype("float32")
+        """Turn logits into probabilities of fake with the card's calibration for a kind (picture, frame)."""
+        fitted = self.card.get("calibration", {}).get(kind, {"slope": 1.0, "intercept": 0.0})
+        return sigmoid(fitted["slope"] * logits + fitted["intercept"]).astype("float32")
+
+    def verdict(self, probability: float) -> str:
+        """Say "real", "fake" or, inside the card's abstention band, "inconclusive"."""
+        band = self.card.get("abstention", {"low": self.threshold, "high": self.threshold})
+        if band["low"] <= probability < band["high"]:
+            return "inconclusive"
+        return "fake" if probability >= band["high"] else "real"
+
+
+def clip_features(logits: np.ndarray) -> np.ndarray:
+    """Return what a clip's verdict reads of its frames' logits: mean, maximum above and minimum below it, spread, 1."""
+    logits = np.asarray(logits, dtype=np.float64)
+    mean = logits.mean()
+    return np.array([mean, logits.max() - mean, mean - logits.min(), logits.std(), 1.0])
+
+
+def sigmoid(logits: np.ndarray | float) -> np.ndarray:
+    """Return 1 / (1 + exp(-logits)), float64, also where the exponential would overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, dtype=np.float64)))
 
 
 def logits_of(model: Any, views: np.ndarray, batch_size: int = 64) -> np.ndarray:
@@ -95,7 +117,7 @@ def read_card(directory: str | Path) -> dict[str, Any]:
 
 
 def save(directory: str | Path, model: Any, card: dict[str, Any]) -> dict[str, Any]:
-    """Write a detector and return its card, completed with the format and the digest of the model file.
+    """Write a detector and return its card, completed with the format and the digest of all that a verdict depends on.
 
     Args:
         directory: Where it shall lie; replaced if a detector is there.
@@ -107,7 +129,7 @@ def save(directory: str | Path, model: Any, card: dict[str, Any]) -> dict[str, A
     part = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
         model.save(part / "model.keras")
-        card = {**card, "format": FORMAT, "digest": _weights_digest(model)}
+        card = {**card, "format": FORMAT, "digest": _digest(model, card)}
         (part / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True))
         if directory.exists():
             shutil.rmtree(directory)
@@ -119,9 +141,12 @@ def save(directory: str | Path, model: Any, card: dict[str, Any]) -> dict[str, A
     return card
 
 
-def _weights_digest(model: Any) -> str:
-    # Of the weights, not of the file: a .keras file is a zip and carries the time of its writing.
-    digest = hashlib.sha256(model.to_json().encode())
+def _digest(model: Any, card: dict[str, Any]) -> str:
+    # Of all that a verdict depends on. Of the weights, not of the file: a .keras file is a zip and carries its time.
+    policies = {
+        key: card.get(key) for key in ("view", "sampling", "delivery", "threshold", "calibration", "abstention")
+    }
+    digest = hashlib.sha256(json.dumps(policies, sort_keys=True).encode() + model.to_json().encode())
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).data)
     return digest.hexdigest()

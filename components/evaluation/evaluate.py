@@ -14,7 +14,7 @@ from components.detector import Detector
 from components.errors import InputError
 from components.evaluation.metrics import measure, roc_points
 from components.evaluation.report import write_report
-from components.evaluation.units import Units, unit_probabilities, units_of
+from components.units import Units, unit_probabilities, units_of
 from components.progress import follow, say
 
 FORMAT = 1

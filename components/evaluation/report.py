@@ -7,7 +7,7 @@ import numpy as np
 from components import page
 from components.dataset import Dataset
 from components.evaluation.metrics import reliability
-from components.evaluation.units import Units
+from components.units import Units
 
 WORST = 12
 NAMES = {

@@ -1,4 +1,4 @@
-"""From rows to units: a picture is a unit, and so are all the frames of one video (a clip)."""
+"""Contract: what is judged. A picture is a unit, and so are all the frames of one video together (a clip)."""
 
 from dataclasses import dataclass
 
