@@ -1,0 +1,124 @@
+"""From labelled media to a dataset of views: every picture, and the sampled frames of every video."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.dataset import DatasetWriter
+from components.errors import InputError
+from components.extraction.sources import MediaItem, fetch, list_media, note, shards, take
+from components.media.pictures import MediaError
+from components.media.videos import Sampling
+from components.media.view import Delivery, ViewPolicy, read_views
+from components.progress import follow, say
+
+# Decoding releases the interpreter's lock, so threads use the cores; more than a few only use memory.
+WORKERS = min(4, os.cpu_count() or 1)
+AHEAD_BYTES = 64 * 1024 * 1024
+
+Row = tuple[np.ndarray, dict[str, Any]]
+Policies = tuple[ViewPolicy, Sampling, Delivery]
+
+
+def listing(media: str, count: int) -> list[str]:
+    """Cut the media of a directory or list into shards; see `sources.shards`."""
+    items = list_media(media)
+    parts = shards(items, count)
+    say("extract", f"{len(items):,} files in {media}, {len(parts)} shards")
+    return parts
+
+
+def extract(
+    media: str,
+    output: Path,
+    *,
+    sampling: str = "even:8",
+    view: str = "resize256",
+    delivery: str = "as-is",
+    shard: str = "",
+) -> dict[str, Any]:
+    """Write the views of the media, or of one shard of them, as a dataset of frames.
+
+    Args:
+        media: A directory or a list; see `sources.list_media`.
+        output: Directory of the dataset, replaced if there.
+        sampling: Which frames of a video; see `Sampling`.
+        view: What of a picture is kept; see `ViewPolicy`.
+        delivery: What is done to the pixels before the view; see `Delivery`.
+        shard: Which part of the media, as `sources.shards` writes it; "" for all.
+
+    Returns:
+        The dataset's card, with the policies, and how many files were read and rejected.
+
+    Raises:
+        InputError: A parameter or the layout is wrong, or not one file could be read.
+    """
+    policies = ViewPolicy.parse(view), Sampling.parse(sampling), Delivery.parse(delivery)
+    items = take(list_media(media), shard)
+    rejections = []
+    with DatasetWriter(output, policies[0].shape) as writer:
+        for item, rows in follow(_in_order(items, policies), "extract", "files", len(items)):
+            try:
+                for views, about in rows:
+                    writer.append(views, _manifest_row(item, about))
+            except MediaError as error:
+                rejections.append(f"{item.path}: {error}")
+                writer.reject(item.path, item.label, item.source, error.reason, error.detail)
+        if len(rejections) == len(items):
+            raise InputError(
+                f"none of the {len(items)} files of {media} could be read ({rejections[0]}); give pictures or videos"
+            )
+        writer.card = {"view": str(policies[0]), "sampling": str(policies[1]), "delivery": str(policies[2])}
+        writer.card |= {"media": str(media), "note": note(media), "files": len(items)}
+    if rejections:
+        say("extract", f"left out {len(rejections)} of {len(items)} files, such as {rejections[0]}")
+    return {**writer.card, "rejected": len(rejections)}
+
+
+def _manifest_row(item: MediaItem, about: dict[str, Any]) -> dict[str, Any]:
+    group = item.group or (item.path if about["kind"] == "frame" else about["content_sha256"])
+    given = {"path": item.path, "label": item.label, "source": item.source, "split": item.split}
+    return {**about, **given, "group": group, "weight": 1.0}
+
+
+def _in_order(items: Sequence[MediaItem], policies: Policies) -> Iterator[tuple[MediaItem, Iterator[Row]]]:
+    """Read files ahead on a few threads; give each one's rows in the order of the list.
+
+    Of a long video only the first rows are read ahead, so that memory stays bounded.
+    """
+    head = max(1, AHEAD_BYTES // (2 * WORKERS * int(np.prod(policies[0].shape))))
+    waiting: deque[tuple[MediaItem, Future]] = deque()
+    queue = iter(items)
+    pool = ThreadPoolExecutor(WORKERS)
+    try:
+        while True:
+            for item in islice(queue, 2 * WORKERS - len(waiting)):
+                waiting.append((item, pool.submit(_head, item, policies, head)))
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            yield item, _rows(future)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _rows(future: Future) -> Iterator[Row]:
+    first, rest = future.result()
+    yield from first
+    yield from rest
+
+
+def _head(item: MediaItem, policies: Policies, count: int) -> tuple[list[Row], Iterator[Row]]:
+    rows = _read(item, policies)
+    return list(islice(rows, count)), rows
+
+
+def _read(item: MediaItem, policies: Policies) -> Iterator[Row]:
+    with fetch(item) as path:
+        yield from read_views(path, *policies)

@@ -1,0 +1,210 @@
+"""From a picture file to pixels: upright, sRGB, 8 bits, decoded by what is in the file, not by its name."""
+
+import functools
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+# Formats whose decoders run in this process. EPS, for one, would start Ghostscript on a stranger's program.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+# 384 MB as RGB; a picture that unfolds to more is not worth the memory of a whole stage. 108 MP phones fit.
+MAX_PIXELS = 128_000_000
+
+pillow_heif.register_heif_opener()
+# MAX_PIXELS is checked after the scale of decoding is known, so that a huge JPEG can still be read small.
+Image.MAX_IMAGE_PIXELS = None
+warnings.filterwarnings("ignore", module="PIL")
+
+
+class MediaError(Exception):
+    """A file that gives no pixels.
+
+    Args:
+        reason: Short, to count by: "empty", "missing", "not media", "truncated", "too large", "no video frames",
+            "too slow", "unreadable".
+        detail: What the decoder said.
+    """
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Args:
+        pixels: uint8, (height, width, 3), RGB in sRGB, upright; smaller than the original where it was read so.
+        metadata: The manifest's columns about the file: width, height, format, jpeg_quality, has_exif.
+    """
+
+    pixels: np.ndarray
+    metadata: dict[str, Any]
+
+
+def open_image(path: str | Path) -> Image.Image | None:
+    """Open a file as a picture without decoding it; None if its content is of none of FORMATS."""
+    try:
+        return Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        return None
+    except FileNotFoundError as error:
+        raise MediaError("missing", error.strerror) from error
+    except Exception as error:  # a decoder may raise anything on a mutilated file
+        raise media_error(error) from error
+
+
+def is_animation(image: Image.Image) -> bool:
+    """Say whether an opened image is a film: an animated GIF, WebP, PNG or AVIF."""
+    return image.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(image, "n_frames", 1) > 1
+
+
+def read_picture(path: str | Path, at_least: int | None = None) -> Picture:
+    """Decode a picture.
+
+    Args:
+        path: The file.
+        at_least: Length in pixels that the shorter side must keep. A JPEG several times larger is decoded at a
+            reduced scale of its DCT, at least twice this length, which is what makes it fast; None decodes all.
+
+    Returns:
+        The picture, upright and in sRGB.
+
+    Raises:
+        MediaError: The file is no picture, or not a whole one, or too large.
+    """
+    image = open_image(path)
+    if image is None:
+        raise MediaError("not media", "no known picture format")
+    with image:
+        return decode(image, at_least)
+
+
+def decode(image: Image.Image, at_least: int | None = None) -> Picture:
+    """Decode an opened image; see `read_picture`."""
+    try:
+        size = image.size
+        if at_least and image.format in ("JPEG", "MPO"):
+            image.draft(None, (2 * at_least, 2 * at_least))
+        if image.width * image.height > MAX_PIXELS:
+            raise MediaError("too large", f"{image.width} x {image.height} pixels, at most {MAX_PIXELS:,}")
+        image.load()
+        return Picture(rgb_pixels(ImageOps.exif_transpose(image)), describe(image, size))
+    except MediaError:
+        raise
+    except Exception as error:  # a decoder may raise anything on a mutilated file
+        raise media_error(error) from error
+
+
+def media_error(error: Exception) -> MediaError:
+    """Name the reason of a decoder's exception."""
+    detail = f"{type(error).__name__}: {error}".splitlines()[0]
+    words = detail.lower()
+    if "truncated" in words or "eof" in words or "not enough" in words or "incomplete" in words:
+        return MediaError("truncated", detail)
+    if isinstance(error, MemoryError | Image.DecompressionBombError):
+        return MediaError("too large", detail)
+    return MediaError("unreadable", detail)
+
+
+def describe(image: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the manifest's columns about a decoded image whose stored size, (width, height), was `size`."""
+    exif = image.getexif()
+    upright = size[::-1] if exif.get(0x0112, 1) in (5, 6, 7, 8) else size
+    return {
+        "width": upright[0],
+        "height": upright[1],
+        "format": image.format,
+        "jpeg_quality": jpeg_quality(getattr(image, "quantization", None)),
+        "has_exif": bool(exif),
+    }
+
+
+# The luminance table of the JPEG standard (ITU-T T.81, table K.1), which the IJG's quality scales, in natural order.
+_LUMINANCE = np.array(
+    [
+        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56),
+        *(14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+    ]
+)
+
+
+def jpeg_quality(tables: dict[int, Any] | None) -> float | None:
+    """Estimate the IJG quality, 1 to 100, from quantisation tables; None without any."""
+    if not tables:
+        return None
+    table = np.asarray(tables[min(tables)], dtype=float)
+    # Cells that reached the ends of 1..255 say nothing about the scale.
+    inside = (table > 1) & (table < 255)
+    if not inside.any():
+        return 100.0 if table.mean() <= 1 else 1.0
+    scale = float(np.mean(100 * table[inside] / _LUMINANCE[inside]))
+    return float(round(min(100, max(1, (200 - scale) / 2 if scale <= 100 else 5000 / scale))))
+
+
+def rgb_pixels(image: Image.Image) -> np.ndarray:
+    """Bring a decoded image of any mode to sRGB pixels, uint8, (height, width, 3); transparency lies on white."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    elif image.mode not in ("RGB", "CMYK"):
+        image = image.convert("RGB")
+    if profile:
+        image = _to_srgb(image, profile)
+    return np.asarray(image.convert("RGB"))
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Bring 16-bit, 32-bit and float gray to uint8 by the range that its type implies."""
+    if values.dtype.kind == "f":
+        scale = 255.0 if np.nanmax(values, initial=0) <= 1 else 1.0
+        return (np.nan_to_num(values) * scale).clip(0, 255).astype(np.uint8)
+    return (values.astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        return ImageCms.applyTransform(image, _transform(profile, image.mode))
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image  # a broken or foreign profile is ignored, as every viewer does
+
+
+@functools.lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+
+def perceptual_hash(pixels: np.ndarray) -> int:
+    """Return the 64-bit DCT hash of some pixels.
+
+    The signs, about their median, of the 8 x 8 lowest frequencies of the 32 x 32 gray picture (Zauner 2010, as in
+    imagehash.phash), by OpenCV.
+
+    Args:
+        pixels: uint8, (height, width, 3).
+
+    Returns:
+        An integer in [0, 2**64); similar pictures differ in few bits.
+    """
+    gray = cv2.cvtColor(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    low = cv2.dct(gray.astype(np.float32))[:8, :8]
+    bits = (low > np.median(low)).ravel()
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")

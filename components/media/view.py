@@ -1,0 +1,235 @@
+"""From a media file to the views that a detector looks at: the one path of training and of serving, for both labels."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from components.errors import InputError
+from components.media.pictures import MediaError, decode, is_animation, open_image, perceptual_hash
+from components.media.videos import Sampling, probe, read_frames
+
+
+@dataclass(frozen=True)
+class ViewPolicy:
+    """What of a picture a detector sees.
+
+    `resizeN`: the shorter side brought to N, the centre cut to N x N. Not squeezed, because that would stretch the
+    traces of generators in one direction by an amount that tells the layout; not padded, because the borders would
+    tell it. `cropsNxK`: K crops of N x N at native resolution, where those traces are still whole. `bothNxK`: both,
+    resized first.
+
+    Args:
+        kind: resize, crops or both.
+        size: Side of a view in pixels.
+        crops: Number of crops; 0 for resize.
+        rank: Which crops: "grid", spread evenly, or "texture", the ones with most detail.
+    """
+
+    kind: str = "resize"
+    size: int = 256
+    crops: int = 0
+    rank: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "ViewPolicy":
+        """Read a policy such as "resize256", "crops", "crops224x5:texture" or "both256x5"."""
+        found = re.fullmatch(r"(resize|crops|both)(\d{2,4})?(?:x(\d{1,2}))?(?::(grid|texture))?", str(text))
+        kind, size, crops, rank = found.groups() if found else ("", None, None, None)
+        if not found or (kind == "resize" and (crops or rank)) or not 32 <= int(size or 256) <= 1024 or crops == "0":
+            raise InputError(
+                f"view is {text!r}; it must be resizeSIZE, cropsSIZExCOUNT[:grid|:texture] or bothSIZExCOUNT, "
+                "SIZE from 32 to 1024, such as resize256 or crops256x5"
+            )
+        if kind == "resize":
+            return cls("resize", int(size or 256))
+        return cls(kind, int(size or 256), int(crops or 5), rank or "grid")
+
+    def __str__(self) -> str:
+        return f"resize{self.size}" if self.kind == "resize" else f"{self.kind}{self.size}x{self.crops}:{self.rank}"
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(views, size, size, 3)."""
+        return (self.crops + (self.kind != "crops"), self.size, self.size, 3)
+
+    @property
+    def at_least(self) -> int | None:
+        """The shorter side that must survive decoding, in pixels; None where all of the resolution is needed."""
+        return self.size if self.kind == "resize" else None
+
+    def views(self, pixels: np.ndarray) -> np.ndarray:
+        """Cut the views of one picture: uint8, (height, width, 3) -> uint8, `shape`."""
+        views = [] if self.kind == "crops" else [_resized(pixels, self.size)]
+        if self.crops:
+            views += _crops(pixels, self.size, self.crops, self.rank)
+        return np.stack(views)
+
+
+def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Bring the shorter side to `size` and cut the centre."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    # reducing_gap first averages whole blocks of pixels, exact to well under a gray level and much faster.
+    view = Image.fromarray(pixels).resize(
+        (size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side), reducing_gap=3.0
+    )
+    return np.asarray(view)
+
+
+def _crops(pixels: np.ndarray, size: int, count: int, rank: str) -> list[np.ndarray]:
+    """Cut crops at native resolution. A picture smaller than a crop is enlarged to it: padding would invent an edge."""
+    height, width = pixels.shape[:2]
+    if min(height, width) < size:
+        scale = size / min(height, width)
+        target = (max(size, round(width * scale)), max(size, round(height * scale)))
+        pixels = np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.LANCZOS))
+        height, width = pixels.shape[:2]
+    corners = _texture(pixels, size, count) if rank == "texture" else _grid(height - size, width - size, count)
+    return [pixels[top : top + size, left : left + size] for top, left in corners]
+
+
+def _grid(down: int, right: int, count: int) -> list[tuple[int, int]]:
+    """Spread corners over the free play of a crop: the centre first, then outwards to the corners and the rest."""
+    points = [(0.5, 0.5), (0, 0), (1, 1), (0, 1), (1, 0)]
+    # Further ones by the golden-ratio sequence, which fills a square evenly for any count (Roberts 2018).
+    points += [((0.5 + k * 0.7548776662) % 1, (0.5 + k * 0.5698402910) % 1) for k in range(1, count)]
+    return [(round(y * down), round(x * right)) for y, x in points[:count]]
+
+
+def _texture(pixels: np.ndarray, size: int, count: int) -> list[tuple[int, int]]:
+    """Take the corners of the crops with most local contrast, apart from one another where there is room."""
+    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    detail = cv2.integral(np.abs(cv2.Laplacian(gray, cv2.CV_32F)))
+    step = max(1, size // 4)
+    tops = sorted({*range(0, gray.shape[0] - size + 1, step), gray.shape[0] - size})
+    lefts = sorted({*range(0, gray.shape[1] - size + 1, step), gray.shape[1] - size})
+    total = {
+        (y, x): detail[y + size, x + size] - detail[y, x + size] - detail[y + size, x] + detail[y, x]
+        for y in tops
+        for x in lefts
+    }
+    ranked = sorted(total, key=lambda corner: (-total[corner], corner))
+    chosen: list[tuple[int, int]] = []
+    for distance in (size, size // 2, 0):  # first disjoint, then overlapping by half, then whatever is left
+        for y, x in ranked:
+            if len(chosen) < count and all(max(abs(y - b), abs(x - a)) >= max(1, distance) for b, a in chosen):
+                chosen.append((y, x))
+    return [chosen[k % len(chosen)] for k in range(count)]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is done to every picture before the view, so that how it was delivered no longer tells the label.
+
+    `as-is`: nothing. `common`: what social networks do, alike for all: the shorter side brought to BASE pixels if
+    longer, then to a factor of 0.6 to 0.9, then encoded as JPEG of quality 65 to 92; factor and quality are drawn from
+    one distribution, seeded by the content, so the same picture always gives the same views. `common:BASE` sets BASE.
+
+    Args:
+        kind: as-is or common.
+        base: Longest shorter side before the drawn factor, pixels.
+    """
+
+    kind: str = "as-is"
+    base: int = 512
+
+    @classmethod
+    def parse(cls, text: str) -> "Delivery":
+        """Read a policy such as "as-is", "common" or "common:1024"."""
+        found = re.fullmatch(r"as-is|common(?::(\d{2,4}))?", str(text))
+        if not found or int(found[1] or 512) < 64:
+            raise InputError(
+                f"delivery is {text!r}; it must be as-is, common or common:PIXELS (64 to 9999), such as common:512"
+            )
+        return cls(text.partition(":")[0], int(found[1] or 512))
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "as-is" else f"common:{self.base}"
+
+    def apply(self, pixels: np.ndarray, seed: str) -> np.ndarray:
+        """Deliver one picture; `seed` is the sha256 of its pixels in hexadecimal."""
+        if self.kind == "as-is":
+            return pixels
+        draw = np.random.default_rng(int(seed[:16], 16))
+        side = min(pixels.shape[:2])
+        scale = draw.uniform(0.6, 0.9) * min(1.0, self.base / side)
+        size = [max(1, round(length * scale)) for length in pixels.shape[1::-1]]
+        small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
+        quality = int(draw.integers(65, 93))
+        _, encoded = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+AS_IS = Delivery()
+
+
+def read_views(
+    path: str | Path, view: ViewPolicy, sampling: Sampling, delivery: Delivery = AS_IS
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Read the views of a file: one row for a picture, one for each sampled frame of a video or animation.
+
+    Args:
+        path: A picture or video; its content decides, not its name.
+        view: What to look at.
+        sampling: Which frames of a video.
+        delivery: What to do to the pixels before the view.
+
+    Yields:
+        The views, uint8, (views, size, size, 3), and the manifest's columns that the file tells.
+
+    Raises:
+        MediaError: The file gives no pixels.
+    """
+    path = Path(path)
+    about = _file_columns(path)
+    image = open_image(path)
+    if image is not None and not is_animation(image):
+        with image:
+            picture = decode(image, view.at_least if delivery.kind == "as-is" else None)
+        yield _row(picture.pixels, view, delivery, {**about, **picture.metadata, "kind": "picture"})
+        return
+    if image is not None:
+        with image:
+            about |= {
+                "width": image.width,
+                "height": image.height,
+                "format": image.format,
+                "codec": image.format.lower(),
+            }
+        video = None
+    else:
+        video = probe(path)
+        about |= {"format": video.format, "codec": video.codec, "frame_rate": video.frame_rate}
+        about |= {"width": video.upright_size[0], "height": video.upright_size[1]}
+        about |= {"bitrate": 8 * about["bytes"] / video.duration_s if video.duration_s else None}
+    for moment, pixels in read_frames(path, sampling, video):
+        yield _row(pixels, view, delivery, {**about, "kind": "frame", "time_s": moment, "has_exif": False})
+
+
+def _file_columns(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file():
+            raise MediaError("missing" if not path.exists() else "not media", "no regular file")
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+    except OSError as error:
+        raise MediaError("unreadable", str(error.strerror)) from error
+    if size == 0:
+        raise MediaError("empty", "zero bytes")
+    return {"content_sha256": digest, "bytes": size, "codec": "", "time_s": None, "bitrate": None, "frame_rate": None}
+
+
+def _row(pixels: np.ndarray, view: ViewPolicy, delivery: Delivery, about: dict[str, Any]) -> tuple[np.ndarray, dict]:
+    pixels = np.ascontiguousarray(pixels)
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    about |= {"pixel_sha256": digest, "perceptual_hash": perceptual_hash(pixels)}
+    return view.views(delivery.apply(pixels, digest)), about
