@@ -14,8 +14,8 @@ from components.detector import Detector
 from components.errors import InputError
 from components.evaluation.metrics import measure, roc_points
 from components.evaluation.report import write_report
-from components.units import Units, unit_probabilities, units_of
 from components.progress import follow, say
+from components.units import Units, unit_probabilities, units_of
 
 FORMAT = 1
 SCORED_AT_ONCE = 128  # rows in memory
