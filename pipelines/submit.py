@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -62,7 +61,9 @@ class Package:
                 f"{path} has lost its platform document, and GPU and secrets with it; run ai-vs-real compile"
             )
         parameters = specification["root"].get("inputDefinitions", {}).get("parameters", {})
-        return cls(path, name, f"{VERSION}-{hashlib.sha256(content).hexdigest()[:12]}", parameters)
+        first, _, rest = content.partition(b"\n")
+        digest = hashlib.sha256(rest if first.startswith(b"# ai-vs-real ") else content).hexdigest()
+        return cls(path, name, f"{VERSION}-{digest[:12]}", parameters)
 
     def typed(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return given arguments in the pipeline's types; text is read as the type's JSON.
@@ -455,7 +456,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
 @contextlib.contextmanager
 def package_for(pipeline: Path | None = None, cluster: Path | None = None) -> Iterator[Package]:
     """Give the compiled pipeline to send: a given file, the one that comes with the package, or one for a cluster."""
-    from pipelines.compiling import TRAINING, compile_pipelines
+    from pipelines.compiling import TRAINING, compile_pipelines, compiled_for
 
     if cluster is None:
         yield Package.read(pipeline or TRAINING)
@@ -465,24 +466,6 @@ def package_for(pipeline: Path | None = None, cluster: Path | None = None) -> It
     with tempfile.TemporaryDirectory() as directory, compiled_for(cluster):
         compile_pipelines(Path(directory))
         yield Package.read(Path(directory) / TRAINING.name)
-
-
-@contextlib.contextmanager
-def compiled_for(cluster: Path) -> Iterator[None]:
-    """Have the pipelines traced again for the cluster that a file describes, and back afterwards."""
-    from pipelines import resources, training
-
-    before = os.environ.get(resources.VARIABLE)
-    os.environ[resources.VARIABLE] = str(cluster)
-    try:
-        importlib.reload(training)
-        yield
-    finally:
-        if before is None:
-            del os.environ[resources.VARIABLE]
-        else:
-            os.environ[resources.VARIABLE] = before
-        importlib.reload(training)
 
 
 def _say(line: str) -> None:
