@@ -50,6 +50,7 @@ MANIFEST = pa.schema(
         ("jpeg_quality", pa.float64()),  # estimated from the quantisation tables; null without them
         ("has_exif", pa.bool_()),
         ("perceptual_hash", pa.uint64()),  # 64-bit DCT hash of the decoded pixels
+        ("thumbnail", pa.binary(32 * 32)),  # uint8 gray, of the decoded pixels, before delivery and view
         ("weight", pa.float32()),  # of the row in training
         ("split", pa.string()),  # train, validation, test; empty before the split
     ]
