@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ def connect() -> Any:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     from mlflow import MlflowClient
 
@@ -125,8 +126,7 @@ def add_version(name: str, detector: Path, run_id: str = "", tags: Mapping[str, 
         _save_model(Path(detector), card, Path(part) / MODEL_PATH)
         run = _run(client, run_id, f"register {name}")
         client.log_artifacts(run.info.run_id, f"{part}/{MODEL_PATH}", MODEL_PATH)
-        if run.info.run_id != run_id:
-            client.set_terminated(run.info.run_id)
+        client.set_terminated(run.info.run_id)
         _make_name(client, name)
         marks = {**(tags or {}), "digest": card["digest"], "sha256": _sha256(Path(detector))}
         source = f"{run.info.artifact_uri}/{MODEL_PATH}"
@@ -338,6 +338,7 @@ def _run(client: Any, run_id: str, name: str) -> Any:
 
     if run_id:
         try:
+            client.update_run(run_id, "RUNNING")
             return client.get_run(run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -357,7 +358,7 @@ def _save_model(detector: Path, card: Mapping[str, Any], path: Path) -> None:
     from mlflow.types import Schema, TensorSpec
 
     versions = card.get("versions", {})
-    with tempfile.TemporaryDirectory() as part:
+    with tempfile.TemporaryDirectory() as part, warnings.catch_warnings():
         # What scoring needs travels with the model, so that it loads where this package is not installed.
         code = Path(part) / "components"
         code.mkdir()
@@ -365,6 +366,7 @@ def _save_model(detector: Path, card: Mapping[str, Any], path: Path) -> None:
             shutil.copy(Path(__file__).parent / module, code / module)
         files = Path(part) / "detector"
         shutil.copytree(detector, files)
+        warnings.simplefilter("ignore")  # that there is no input example; the signature is written by hand
         pyfunc.save_model(
             path,
             loader_module="components.detector",

@@ -14,7 +14,7 @@ from components.records import DuplicateError, MongoRecords, SqliteRecords, open
 
 
 @pytest.fixture(params=["sqlite", "mongodb"])
-def address(request, run_home, monkeypatch):
+def address(request, home, monkeypatch):
     """Set one of the stores, empty, and return its kind."""
     if request.param == "mongodb":
         uri = request.getfixturevalue("mongodb")
@@ -141,7 +141,7 @@ def test_two_processes_may_write_at_once(address):
         assert store.count("runs") == 80
 
 
-def test_mongodb_that_does_not_answer_is_one_line_without_the_password(run_home, monkeypatch):
+def test_mongodb_that_does_not_answer_is_one_line_without_the_password(home, monkeypatch):
     monkeypatch.setattr(records, "PATIENCE_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -160,14 +160,14 @@ def test_mongodb_that_does_not_answer_is_one_line_without_the_password(run_home,
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:27017", "mongodb://", "mongodb://a:b:c@d"])
-def test_an_address_that_is_none_is_one_line(run_home, monkeypatch, uri):
+def test_an_address_that_is_none_is_one_line(home, monkeypatch, uri):
     monkeypatch.setenv("MONGODB_URI", uri)
     with pytest.raises(InputError, match="MONGODB_URI"):
         open_records()
 
 
-def test_a_file_that_is_no_database_is_one_line(run_home):
-    run_home.mkdir()
-    (run_home / "records.db").write_bytes(b"not a database, " * 100)
+def test_a_file_that_is_no_database_is_one_line(home):
+    home.mkdir()
+    (home / "records.db").write_bytes(b"not a database, " * 100)
     with pytest.raises(InputError, match="AI_VS_REAL_HOME"):
         open_records()

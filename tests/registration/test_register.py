@@ -1,0 +1,110 @@
+"""Registration against the SQLite registry and records of a run home of its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from components import registry
+from components.errors import InputError
+from components.records import open_records
+from components.registration.register import find_champion, register
+
+GATE = "roc_auc+0.01,roc_auc>=0.7"
+NAME = "detector"
+
+
+def entry(paths):
+    return register(*paths, model_name=NAME, gate=GATE)
+
+
+def test_the_first_good_model_becomes_champion_and_the_decision_is_recorded(registry_home, make):
+    model, evaluation = make("first")
+    assert find_champion(model, NAME) == ""
+    outcome = entry((model, evaluation))
+    assert (outcome["decision"], outcome["version"]) == ("promoted", "1")
+    champion = registry.find(NAME)
+    assert (champion.version, champion.aliases) == ("1", ("champion",))
+    with open_records() as records:
+        assert records.find("promotions") == [outcome]
+        assert outcome["metrics"]["roc_auc"] == 0.9
+        assert records.find("results")[0]["candidate"]["overall"]["roc_auc"] == 0.9
+        assert records.find("runs")[0]["version"] == "1"
+
+
+def test_a_first_model_below_the_floors_is_refused_and_kept_as_challenger(registry_home, make):
+    outcome = entry(make("poor", 0.6))
+    assert (outcome["decision"], outcome["version"]) == ("refused", "1")
+    assert outcome["reasons"] == ["roc_auc 0.6000 is below its floor of 0.7"]
+    assert registry.find(NAME) is None
+    assert registry.find(NAME, "challenger").version == "1"
+
+
+def test_better_is_promoted_and_worse_refused(registry_home, make):
+    entry(make("first", 0.8))
+    second = make("second", 0.9, champion=0.8, champion_version="1")
+    assert find_champion(second[0], NAME) == "1"
+    assert entry(second)["decision"] == "promoted"
+    third = entry(make("third", 0.85, champion=0.9, champion_version="2"))
+    assert (third["decision"], third["version"]) == ("refused", "3")
+    assert "version 2: -0.0500" in third["reasons"][0]
+    assert registry.find(NAME).version == "2"
+
+
+def test_an_unchanged_run_returns_the_recorded_decision_without_mlflow(registry_home, make):
+    model, evaluation = make("first")
+    first = entry((model, evaluation))
+    assert find_champion(model, NAME) == ""
+    code = (
+        "import sys, json; from components.registration.register import find_champion, register\n"
+        f"assert find_champion({str(model)!r}, {NAME!r}) == ''\n"
+        f"print(json.dumps(register({str(model)!r}, {str(evaluation)!r}, model_name={NAME!r}, gate={GATE!r})))\n"
+        "assert not {'mlflow', 'tensorflow', 'keras', 'kfp'} & set(sys.modules)"
+    )
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(again.stdout) == first
+    with open_records() as records:
+        assert records.count("promotions") == 1
+    assert len(registry.versions(NAME)) == 1
+
+
+def test_the_champion_itself_is_refused(registry_home, make):
+    model, _ = make("first")
+    entry(make("first"))
+    evaluation = make("first", 0.95)[1]  # the same detector judged anew
+    outcome = entry((model, evaluation))
+    assert (outcome["decision"], outcome["version"]) == ("refused", "1")
+    assert "champion itself, version 1" in outcome["reasons"][0]
+    assert registry.find(NAME).version == "1"
+
+
+def test_an_evaluation_against_an_older_champion_is_refused(registry_home, make):
+    entry(make("first", 0.8))
+    late = make("late", 0.99)
+    outcome = entry(late)
+    assert outcome["decision"] == "refused"
+    assert outcome["reasons"] == [
+        "it was compared with no champion, and now there is champion version 1: evaluate again"
+    ]
+
+
+def test_an_evaluation_of_another_detector_is_one_line(registry_home, make):
+    with pytest.raises(InputError, match="another detector"):
+        entry((make("first")[0], make("second")[1]))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"candidate": {}}'])
+def test_what_is_no_evaluation_is_one_line(registry_home, make, tmp_path, text):
+    broken = tmp_path / "broken.json"
+    broken.write_text(text)
+    with pytest.raises(InputError, match="not an evaluation"):
+        entry((make("first")[0], broken))
+
+
+def test_nothing_is_registered_where_the_records_cannot_be_written(registry_home, make):
+    (registry_home / "records.db").write_text("no database at all, but a file that is in the way")
+    with pytest.raises(InputError, match="AI_VS_REAL_HOME"):
+        entry(make("first"))
+    (registry_home / "records.db").unlink()
+    assert registry.versions(NAME) == []

@@ -1,0 +1,88 @@
+"""Real servers of the protocols that users have, and a registry that is quick to make."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory) -> Path:
+    """An MLflow file with its tables and nothing in them: making one takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def registry_home(home, empty_registry) -> Path:
+    """A run home of one's own with an empty registry in it."""
+    home.mkdir()
+    shutil.copy(empty_registry, home / "mlflow.db")
+    return home
+
+
+@pytest.fixture(scope="session")
+def mongodb(tmp_path_factory):
+    """The URI of a running server of MongoDB's wire protocol."""
+    place = tmp_path_factory.mktemp("mongodb")
+    port = _free_port()
+    files = ["--data-dir", str(place), "--log-file", str(place / "log"), "--pid-file", str(place / "pid")]
+    with _server([str(Path(sys.executable).parent / "nx-27017"), "-p", str(port), *files], port, place):
+        yield f"mongodb://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory):
+    """The URI of a running MLflow server that proxies its artifacts, as DagsHub's does."""
+    place = tmp_path_factory.mktemp("mlflow")
+    port = _free_port()
+    options = ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    stores = [
+        "--backend-store-uri",
+        f"sqlite:///{place}/mlflow.db",
+        "--artifacts-destination",
+        str(place / "artifacts"),
+    ]
+    with _server([sys.executable, "-m", "mlflow", "server", *options, *stores], port, place):
+        yield f"http://127.0.0.1:{port}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class _server:  # noqa: N801 (reads as a function)
+    """Runs a server from the block's begin, when it answers on its port, to the block's end."""
+
+    def __init__(self, command, port, place):
+        self.port = port
+        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        self.log = (place / "output").open("wb")
+        self.process = subprocess.Popen(
+            command, cwd=place, env={**os.environ, **quiet}, stdout=self.log, stderr=subprocess.STDOUT
+        )
+
+    def __enter__(self):
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            assert self.process.poll() is None, Path(self.log.name).read_text()
+            time.sleep(0.1)
+        self.__exit__()
+        raise AssertionError(Path(self.log.name).read_text())
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(20)
+        self.log.close()
