@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from components.errors import InputError
 
 FORMAT = 1
+CLIP_TERMS = ("slope", "above", "below", "spread", "intercept")  # the weights of `clip_features`
 
 
 class Detector:
@@ -60,15 +62,11 @@ class Detector:
 
     def clip_probability(self, logits: np.ndarray) -> float:
         """Turn the logits of one video's frames, (frames,), into the calibrated probability that it is fake."""
-        fitted = {"slope": 1.0, "intercept": 0.0, "above": 0.0, "below": 0.0, "spread": 0.0}
-        fitted |= self.card.get("calibration", {}).get("clip", {})
-        weights = np.array([fitted[name] for name in ("slope", "above", "below", "spread", "intercept")])
-        return float(sigmoid(clip_features(logits) @ weights))
+        return clip_probability(self.card, logits)
 
     def calibrate(self, logits: np.ndarray, kind: str = "picture") -> np.ndarray:
         """Turn logits into probabilities of fake with the card's calibration for a kind (picture, frame)."""
-        fitted = self.card.get("calibration", {}).get(kind, {"slope": 1.0, "intercept": 0.0})
-        return sigmoid(fitted["slope"] * logits + fitted["intercept"]).astype("float32")
+        return calibrated(self.card, logits, kind)
 
     def verdict(self, probability: float) -> str:
         """Say "real", "fake" or, inside the card's abstention band, "inconclusive"."""
@@ -76,6 +74,18 @@ class Detector:
         if band["low"] <= probability < band["high"]:
             return "inconclusive"
         return "fake" if probability >= band["high"] else "real"
+
+
+def calibrated(card: Mapping[str, Any], logits: np.ndarray, kind: str = "picture") -> np.ndarray:
+    """Turn logits into probabilities of fake with a card's calibration for a kind (picture, frame), float32."""
+    fitted = card.get("calibration", {}).get(kind, {"slope": 1.0, "intercept": 0.0})
+    return sigmoid(fitted["slope"] * logits + fitted["intercept"]).astype("float32")
+
+
+def clip_probability(card: Mapping[str, Any], logits: np.ndarray) -> float:
+    """Turn the logits of one video's frames, (frames,), into the probability that it is fake, with a card's weights."""
+    fitted = dict.fromkeys(CLIP_TERMS, 0.0) | {"slope": 1.0} | card.get("calibration", {}).get("clip", {})
+    return float(sigmoid(clip_features(logits) @ np.array([fitted[name] for name in CLIP_TERMS])))
 
 
 def clip_features(logits: np.ndarray) -> np.ndarray:

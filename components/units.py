@@ -1,11 +1,13 @@
 """Contract: what is judged. A picture is a unit, and so are all the frames of one video together (a clip)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from components.dataset import Dataset
-from components.detector import Detector
+from components.detector import calibrated, clip_probability
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,11 @@ def units_of(dataset: Dataset, rows: np.ndarray) -> Units:
     )
 
 
-def unit_probabilities(detector: Detector, units: Units, logits: np.ndarray) -> np.ndarray:
-    """Turn the logits of rows into each unit's probability of fake, float64, (units,)."""
+def unit_probabilities(card: Mapping[str, Any], units: Units, logits: np.ndarray) -> np.ndarray:
+    """Turn the logits of rows into each unit's probability of fake, by a detector's card; float64, (units,)."""
     out = np.empty(len(units))
     pictures = units.kind[units.owner] == "picture"
-    out[units.owner[pictures]] = detector.calibrate(logits[pictures], "picture")
+    out[units.owner[pictures]] = calibrated(card, logits[pictures], "picture")
     for clip in np.flatnonzero(units.kind == "clip"):
-        out[clip] = detector.clip_probability(logits[units.owner == clip])
+        out[clip] = clip_probability(card, logits[units.owner == clip])
     return out

@@ -73,7 +73,7 @@ def evaluate(
 
 def judge(detector: Detector, data: Dataset, units: Units) -> dict[str, Any]:
     """Score a detector on some units and measure it: one of the two results of an evaluation."""
-    probability = unit_probabilities(detector, units, score(detector, data, units.rows))
+    probability = unit_probabilities(detector.card, units, score(detector, data, units.rows))
     threshold = detector.threshold
 
     def part(mask: np.ndarray) -> dict[str, Any]:
