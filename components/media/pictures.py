@@ -98,14 +98,19 @@ def decode(image: Image.Image, at_least: int | None = None) -> Picture:
         size = image.size
         if at_least and image.format in ("JPEG", "MPO"):
             image.draft(None, (2 * at_least, 2 * at_least))
-        if image.width * image.height > MAX_PIXELS:
-            raise MediaError("too large", f"{image.width} x {image.height} pixels, at most {MAX_PIXELS:,}")
+        check_size(*image.size)
         image.load()
         return Picture(rgb_pixels(ImageOps.exif_transpose(image)), describe(image, size))
     except MediaError:
         raise
     except Exception as error:  # a decoder may raise anything on a mutilated file
         raise media_error(error) from error
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse a picture that would unfold to more than MAX_PIXELS, or to none."""
+    if not 0 < width * height <= MAX_PIXELS:
+        raise MediaError("too large", f"{width} x {height} pixels, at most {MAX_PIXELS:,}")
 
 
 def media_error(error: Exception) -> MediaError:
@@ -192,19 +197,21 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
 
 
-def perceptual_hash(pixels: np.ndarray) -> int:
-    """Return the 64-bit DCT hash of some pixels.
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """Shrink pixels, uint8, (height, width, 3), to gray, uint8, (32, 32): the area average of all of the picture."""
+    return cv2.cvtColor(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
-    The signs, about their median, of the 8 x 8 lowest frequencies of the 32 x 32 gray picture (Zauner 2010, as in
-    imagehash.phash), by OpenCV.
+
+def perceptual_hash(gray: np.ndarray) -> int:
+    """Return the 64-bit DCT hash of a thumbnail.
+
+    The signs, about their median, of the 8 x 8 lowest frequencies (Zauner 2010, as in imagehash.phash), by OpenCV.
 
     Args:
-        pixels: uint8, (height, width, 3).
+        gray: uint8, (32, 32), from `thumbnail`.
 
     Returns:
         An integer in [0, 2**64); similar pictures differ in few bits.
     """
-    gray = cv2.cvtColor(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     low = cv2.dct(gray.astype(np.float32))[:8, :8]
-    bits = (low > np.median(low)).ravel()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")

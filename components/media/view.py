@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from components.errors import InputError
-from components.media.pictures import MediaError, decode, is_animation, open_image, perceptual_hash
-from components.media.videos import Sampling, probe, read_frames
+from components.media import degradations
+from components.media.pictures import MediaError, decode, is_animation, open_image, perceptual_hash, thumbnail
+from components.media.videos import Sampling, probe, read_animation, read_frames
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,16 @@ def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
     height, width = pixels.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
-    # reducing_gap first averages whole blocks of pixels, exact to well under a gray level and much faster.
-    view = Image.fromarray(pixels).resize(
-        (size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side), reducing_gap=3.0
-    )
-    return np.asarray(view)
+    return _scaled(pixels, (size, size), (left, top, left + side, top + side))
+
+
+def _scaled(pixels: np.ndarray, size: tuple[int, int], box: tuple[float, ...] | None = None) -> np.ndarray:
+    """Resample to (width, height), the one way for all: antialiased bicubic.
+
+    Down to twice the size, whole blocks of pixels are averaged, which is what a JPEG's reduced decoding does to it.
+    """
+    picture = Image.fromarray(pixels)
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0))
 
 
 def _crops(pixels: np.ndarray, size: int, count: int, rank: str) -> list[np.ndarray]:
@@ -89,8 +95,7 @@ def _crops(pixels: np.ndarray, size: int, count: int, rank: str) -> list[np.ndar
     height, width = pixels.shape[:2]
     if min(height, width) < size:
         scale = size / min(height, width)
-        target = (max(size, round(width * scale)), max(size, round(height * scale)))
-        pixels = np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.LANCZOS))
+        pixels = _scaled(pixels, (max(size, round(width * scale)), max(size, round(height * scale))))
         height, width = pixels.shape[:2]
     corners = _texture(pixels, size, count) if rank == "texture" else _grid(height - size, width - size, count)
     return [pixels[top : top + size, left : left + size] for top, left in corners]
@@ -125,47 +130,52 @@ def _texture(pixels: np.ndarray, size: int, count: int) -> list[tuple[int, int]]
     return [chosen[k % len(chosen)] for k in range(count)]
 
 
+# The quality of each codec, lowest and highest, alike to the eye: what platforms use.
+QUALITIES = {"jpeg": (65, 92), "webp": (60, 90), "h264": (20, 32)}
+
+
 @dataclass(frozen=True)
 class Delivery:
     """What is done to every picture before the view, so that how it was delivered no longer tells the label.
 
     `as-is`: nothing. `common`: what social networks do, alike for all: the shorter side brought to BASE pixels if
-    longer, then to a factor of 0.6 to 0.9, then encoded as JPEG of quality 65 to 92; factor and quality are drawn from
-    one distribution, seeded by the content, so the same picture always gives the same views. `common:BASE` sets BASE.
+    longer, then to a factor of 0.6 to 0.9, then encoded with a quality of QUALITIES; factor and quality are drawn from
+    one distribution, seeded by the content, so the same picture always gives the same views. `common:BASE:CODEC` sets
+    the base, 512 unless given, and the codec: jpeg unless given, webp, or h264 (a key frame; slow).
 
     Args:
         kind: as-is or common.
         base: Longest shorter side before the drawn factor, pixels.
+        codec: A key of QUALITIES.
     """
 
     kind: str = "as-is"
     base: int = 512
+    codec: str = "jpeg"
 
     @classmethod
     def parse(cls, text: str) -> "Delivery":
-        """Read a policy such as "as-is", "common" or "common:1024"."""
-        found = re.fullmatch(r"as-is|common(?::(\d{2,4}))?", str(text))
-        if not found or int(found[1] or 512) < 64:
+        """Read a policy such as "as-is", "common", "common:1024" or "common:512:webp"."""
+        found = re.fullmatch(r"(as-is|common)(?:(?<=common):(\d{2,4})(?::(jpeg|webp|h264))?)?", str(text))
+        if not found or int(found[2] or 512) < 64:
             raise InputError(
-                f"delivery is {text!r}; it must be as-is, common or common:PIXELS (64 to 9999), such as common:512"
+                f"delivery is {text!r}; it must be as-is or common[:PIXELS[:jpeg|webp|h264]], PIXELS from 64 to 9999, "
+                "such as common:512"
             )
-        return cls(text.partition(":")[0], int(found[1] or 512))
+        return cls(found[1], int(found[2] or 512), found[3] or "jpeg")
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "as-is" else f"common:{self.base}"
+        return self.kind if self.kind == "as-is" else f"common:{self.base}:{self.codec}"
 
     def apply(self, pixels: np.ndarray, seed: str) -> np.ndarray:
         """Deliver one picture; `seed` is the sha256 of its pixels in hexadecimal."""
         if self.kind == "as-is":
             return pixels
         draw = np.random.default_rng(int(seed[:16], 16))
-        side = min(pixels.shape[:2])
-        scale = draw.uniform(0.6, 0.9) * min(1.0, self.base / side)
-        size = [max(1, round(length * scale)) for length in pixels.shape[1::-1]]
-        small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
-        quality = int(draw.integers(65, 93))
-        _, encoded = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        scale = draw.uniform(0.6, 0.9) * min(1.0, self.base / min(pixels.shape[:2]))
+        small = _scaled(pixels, tuple(max(1, round(length * scale)) for length in pixels.shape[1::-1]))
+        low, high = QUALITIES[self.codec]
+        return degradations.apply(f"{self.codec}:{draw.integers(low, high + 1)}", small[None])[0]
 
 
 AS_IS = Delivery()
@@ -198,19 +208,19 @@ def read_views(
         return
     if image is not None:
         with image:
-            about |= {
-                "width": image.width,
-                "height": image.height,
-                "format": image.format,
-                "codec": image.format.lower(),
-            }
-        video = None
-    else:
-        video = probe(path)
-        about |= {"format": video.format, "codec": video.codec, "frame_rate": video.frame_rate}
-        about |= {"width": video.upright_size[0], "height": video.upright_size[1]}
-        about |= {"bitrate": 8 * about["bytes"] / video.duration_s if video.duration_s else None}
-    for moment, pixels in read_frames(path, sampling, video):
+            about |= {"width": image.width, "height": image.height, "format": image.format}
+            about |= {"codec": image.format.lower()}
+            yield from _frame_rows(read_animation(image, sampling), view, delivery, about)
+        return
+    video = probe(path)
+    about |= {"width": video.width, "height": video.height, "format": video.format}
+    about |= {"codec": video.codec, "frame_rate": video.frame_rate}
+    about |= {"bitrate": 8 * about["bytes"] / video.duration_s if video.duration_s else None}
+    yield from _frame_rows(read_frames(path, sampling, video), view, delivery, about)
+
+
+def _frame_rows(frames, view: ViewPolicy, delivery: Delivery, about: dict[str, Any]) -> Iterator[tuple]:
+    for moment, pixels in frames:
         yield _row(pixels, view, delivery, {**about, "kind": "frame", "time_s": moment, "has_exif": False})
 
 
@@ -230,6 +240,9 @@ def _file_columns(path: Path) -> dict[str, Any]:
 
 def _row(pixels: np.ndarray, view: ViewPolicy, delivery: Delivery, about: dict[str, Any]) -> tuple[np.ndarray, dict]:
     pixels = np.ascontiguousarray(pixels)
-    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-    about |= {"pixel_sha256": digest, "perceptual_hash": perceptual_hash(pixels)}
+    hashed = hashlib.sha256(repr(pixels.shape).encode())
+    hashed.update(pixels)
+    digest = hashed.hexdigest()
+    gray = thumbnail(pixels)
+    about |= {"pixel_sha256": digest, "perceptual_hash": perceptual_hash(gray), "thumbnail": gray.tobytes()}
     return view.views(delivery.apply(pixels, digest)), about

@@ -1,0 +1,183 @@
+"""One run of FFmpeg on one file that nobody vouches for: its name hidden, its pipes drained, its time bounded."""
+
+import fcntl
+import functools
+import os
+import queue
+import re
+import select
+import shutil
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from components.errors import InputError
+from components.media.pictures import MAX_PIXELS, MediaError
+
+INPUT = "{input}"
+# Demuxers that read this one file and nothing else. Playlists, concatenations, image sequences and devices, which
+# open other paths or addresses, are not among them, whatever a file's content claims.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,mxf,dv,nut,"
+    "rm,yuv4mpegpipe,vc1,wtv,mp3,wav,flac,aac"
+)
+# Seconds to wait for the next frame. What lies between two frames is at most SEEK_GAP_S of video (see videos), which
+# software decodes in a few seconds at worst.
+PATIENCE_S = 120.0
+PIPE_BYTES = 1024 * 1024
+
+
+@functools.cache
+def ffmpeg_executable() -> str:
+    """Return the path of FFmpeg: the system's if there, else that of the imageio-ffmpeg wheel."""
+    system = shutil.which("ffmpeg")
+    if system:
+        return system
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            "no ffmpeg on this machine; install the system's package or pip install imageio-ffmpeg"
+        ) from error
+
+
+class FFmpeg:
+    """One FFmpeg process; a context manager, and gone when its block is left.
+
+    The file is opened here and passed on as a descriptor, so its name never reaches FFmpeg: no option, pattern,
+    protocol or line of the log can be made of it.
+
+    Args:
+        path: The file to read.
+        arguments: The command line without the executable; "{input}" stands for the file.
+
+    Raises:
+        MediaError: The file cannot be opened.
+    """
+
+    def __init__(self, path: str | Path, arguments: Sequence[str]):
+        self._log: deque[str] = deque(maxlen=500)
+        self._times: queue.Queue[Fraction | None] = queue.Queue()
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise MediaError("missing", error.strerror) from error
+        except (OSError, ValueError) as error:
+            raise MediaError("unreadable", str(error)) from error
+        try:
+            self._process = subprocess.Popen(
+                _command(arguments, descriptor),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(descriptor,),
+            )
+        finally:
+            os.close(descriptor)
+        self._out = self._process.stdout.fileno()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux: a frame in a few reads instead of hundreds
+            fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._ready = select.poll()
+        self._ready.register(self._out, select.POLLIN)
+        self._drain = threading.Thread(target=self._listen, daemon=True)
+        self._drain.start()
+
+    def __enter__(self) -> "FFmpeg":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._drain.join()
+        self._process.stdout.close()
+        self._process.stderr.close()
+
+    def output(self) -> str:
+        """Wait for the end and return what was written to standard output."""
+        written = bytearray()
+        while part := self._read(65536):
+            written += part
+        return written.decode("utf-8", "replace")
+
+    def log(self) -> str:
+        """Wait for the end and return the log, each line led by its level."""
+        self.output()
+        self._drain.join()
+        return "".join(self._log)
+
+    def complaint(self) -> str:
+        """Return the first error in the log, for a person; "" without any."""
+        found = re.search(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal)\] (.*)$", self.log(), re.M)
+        return found[1][:300] if found else ""
+
+    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield (time as stored, seconds; pixels, uint8, (height, width, 3)) of each PPM image that is written."""
+        while self._line() == b"P6":
+            width, height = (int(side) for side in self._line().split())
+            self._line()  # the depth, 255
+            if width * height > MAX_PIXELS:
+                raise MediaError("too large", f"{width} x {height} pixels, at most {MAX_PIXELS:,}")
+            pixels = np.empty((height, width, 3), np.uint8)
+            if not self._fill(memoryview(pixels).cast("B")):
+                return
+            moment = self._times.get()  # the filter told it before the frame was written
+            yield float(moment or 0), pixels
+
+    def _listen(self) -> None:
+        """Drain standard error; pick out the times that the showinfo filter tells."""
+        unit = Fraction(1)
+        for line in iter(lambda: self._process.stderr.readline(65536), b""):
+            told = _TIME.match(line)
+            if not told:
+                self._log.append(line.decode("utf-8", "replace").replace("\r", "\n"))
+            elif told["numerator"]:
+                unit = Fraction(int(told["numerator"]), int(told["denominator"]))
+            else:
+                self._times.put(None if told["pts"] == b"NOPTS" else int(told["pts"]) * unit)
+        self._times.put(None)
+
+    def _wait(self) -> None:
+        if not self._ready.poll(PATIENCE_S * 1000):
+            raise MediaError("too slow", f"FFmpeg gave nothing for {PATIENCE_S:g} s")
+
+    def _read(self, size: int) -> bytes:
+        self._wait()
+        return os.read(self._out, size)
+
+    def _line(self) -> bytes:
+        line = bytearray()
+        while (byte := self._read(1)) not in (b"", b"\n"):
+            line += byte
+        return bytes(line)
+
+    def _fill(self, view: memoryview) -> bool:
+        done = 0
+        while done < len(view):
+            self._wait()
+            count = os.readv(self._out, [view[done:]])
+            if not count:
+                return False
+            done += count
+        return True
+
+
+_TIME = re.compile(
+    rb"^\[Parsed_showinfo_\d+ @ \w+\] \[info\] "
+    rb"(?:config in time_base: (?P<numerator>\d+)/(?P<denominator>\d+)|n: *\d+ pts: *(?P<pts>-?\d+|NOPTS))"
+)
+
+
+def _command(arguments: Sequence[str], descriptor: int) -> list[str]:
+    # Applied to the input, wherever it stands among the arguments.
+    guards = ["-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS)]
+    at = list(arguments).index("-i")
+    general = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
+    command = [ffmpeg_executable(), *general, *arguments[:at], *guards, *arguments[at:]]
+    return [f"file:/dev/fd/{descriptor}" if text == INPUT else text for text in command]
