@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from components.evaluation.bootstrap import draw_weights, intervals, replicates
+from components.bootstrap import draw_weights, intervals, replicates
 
 
 @pytest.fixture

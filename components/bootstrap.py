@@ -1,4 +1,4 @@
-"""Intervals by drawing groups again (Efron, 1979): what shares a group is drawn together.
+"""Contract: intervals by drawing groups again (Efron, 1979): what shares a group is drawn together.
 
 All draws are computed at once, as weights: a unit whose group was drawn twice weighs two. The same draws serve every
 slice and every detector, so that differences between them are paired.
