@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from components.dataset import LABELS, SPLITS, Dataset
 from components.errors import InputError
-from components.preprocessing.duplicates import clusters, same_value
+from components.preprocessing.duplicates import SIDE, Links, clusters, near_duplicates, same_value
 
 POLICIES = ("view", "sampling", "delivery")
+BLANK = 1.0  # gray levels, standard deviation of the thumbnail: an all but even area tells nothing of either label
 GIVEN_RANK = {"test": 0, "validation": 1, "train": 2, "": 3}  # what is nearest to the final judgement is kept
 ROW_ORDER = ("path", "time_s", "pixel_sha256", "label", "content_sha256")
 
@@ -75,6 +76,13 @@ class Frames:
             raise InputError(f"split {unknown[0]!r} is unknown; use train, val or test, or leave it empty")
         return np.array([names[value] for value in given])
 
+    def thumbnails(self) -> np.ndarray:
+        """Return the thumbnail of each row, gray, uint8, (rows, 32, 32)."""
+        column = self.table.column("thumbnail")
+        if column.null_count:
+            raise InputError(f"{column.null_count:,} rows have no thumbnail; extract the media again with this version")
+        return np.frombuffer(b"".join(column.to_pylist()), dtype=np.uint8).reshape(-1, SIDE, SIDE)
+
     def views(self, rows: np.ndarray) -> np.ndarray:
         """Return the views of some rows, uint8, (len(rows), views, size, size, 3)."""
         out = np.empty((len(rows), *self.view_shape), dtype=np.uint8)
@@ -111,16 +119,23 @@ class Cleaned:
         dropped: Row to (reason, detail).
         component: What must not cross a split: connected component of each row, int, (rows,).
         given: The given split of each row, carried over to its whole component, "" where none was given, (rows,).
+        copies: Pairs of rows with the same pixels.
+        near: Pairs of rows that show the same picture.
     """
 
     kept: np.ndarray
     dropped: dict[int, tuple[str, str]]
     component: np.ndarray
     given: np.ndarray
+    copies: Links
+    near: Links
 
 
 def clean(frames: Frames, repair_split: bool = False) -> Cleaned:
     """Find what to drop, and what must stay together.
+
+    Dropped are rows that show nothing, exact duplicates, and files of which a copy carries the other label.
+    Near-duplicates of one label stay, in one group with the files of their group and of their video.
 
     Args:
         frames: The joined frames.
@@ -129,25 +144,35 @@ def clean(frames: Frames, repair_split: bool = False) -> Cleaned:
     Raises:
         InputError: A given split leaks.
     """
-    path, label = frames.column("path"), frames.column("label")
+    path, label, thumbnails = frames.column("path"), frames.column("label"), frames.thumbnails()
     given = frames.given_splits()
     rank = np.array([GIVEN_RANK[name] for name in given])
-    copies = exact_duplicates(frames.column("pixel_sha256"), rank)
-    dropped = _label_conflicts(path, label, clusters(len(frames), copies))
+    belongs = [same_value(frames.column(name)) for name in ("group", "content_sha256")]
+
+    blank = thumbnails.std(axis=(1, 2)) < BLANK
+    dropped = {int(row): ("blank", "nothing is to be seen") for row in np.flatnonzero(blank)}
+    copies = _among(~blank, exact_duplicates(frames.column("pixel_sha256"), rank))
+    near = near_duplicates(thumbnails, frames.column("perceptual_hash"), clusters(len(frames), *belongs, copies))
+    dropped |= _label_conflicts(path, label, clusters(len(frames), copies, near))
 
     alive = np.array([row not in dropped for row in range(len(frames))])
-    links = [same_value(frames.column(name)) for name in ("group", "content_sha256")] + [copies]
-    component = clusters(len(frames), *[_among(alive, link) for link in links])
+    component = clusters(len(frames), *[_among(alive, link) for link in (*belongs, copies, near)])
     best = np.full(component.max() + 1, max(GIVEN_RANK.values()))
     np.minimum.at(best, component, rank)
     leaks = np.flatnonzero((given != "") & (rank > best[component]) & alive)
     if len(leaks):
-        dropped |= _leaks(leaks, path, given, rank, component, best, repair_split)
+        partner = _partners(leaks, rank, component, best, copies, near)
+        if not repair_split:
+            raise InputError(_leak_message(leaks, partner, path, given))
+        dropped |= {
+            int(row): (f"leaks into {given[other]}", f"belongs with {path[other]}")
+            for row, other in zip(leaks, partner, strict=True)
+        }
     for row, original in zip(*copies, strict=True):
         dropped.setdefault(int(row), ("exact duplicate", f"same pixels as {path[original]}"))
     kept = np.array([row for row in range(len(frames)) if row not in dropped], dtype=np.int64)
     names = np.array(sorted(GIVEN_RANK, key=GIVEN_RANK.__getitem__))
-    return Cleaned(kept, dropped, component, names[best][component])
+    return Cleaned(kept, dropped, component, names[best][component], copies, near)
 
 
 def exact_duplicates(pixels: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,35 +204,29 @@ def _label_conflicts(path: np.ndarray, label: np.ndarray, cluster: np.ndarray) -
     return {row: ("label conflict", details[name]) for row, name in enumerate(path) if name in details}
 
 
-def _among(alive: np.ndarray, link: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _among(alive: np.ndarray, link: Links) -> Links:
     left, right = link
     both = alive[left] & alive[right]
     return left[both], right[both]
 
 
-def _leaks(
-    leaks: np.ndarray,
-    path: np.ndarray,
-    given: np.ndarray,
-    rank: np.ndarray,
-    component: np.ndarray,
-    best: np.ndarray,
-    repair: bool,
-) -> dict[int, tuple[str, str]]:
-    partner = {component[row]: row for row in np.flatnonzero(rank == best[component])[::-1]}
-    pairs = {path[row]: (row, partner[component[row]]) for row in leaks[::-1]}
-    if not repair:
-        shown = "; ".join(
-            f"{path[a]} ({given[a]}) with {path[b]} ({given[b]})" for a, b in list(pairs.values())[::-1][:3]
-        )
-        raise InputError(
-            f"the given split leaks: {len(pairs):,} files belong with files of another split: {shown}; "
-            "mend the split, or drop them from the lesser split with --repair-split"
-        )
-    return {
-        int(row): (f"leaks into {given[partner[component[row]]]}", f"belongs with {path[partner[component[row]]]}")
-        for row in leaks
-    }
+def _partners(leaks: np.ndarray, rank: np.ndarray, component: np.ndarray, best: np.ndarray, *links: Links) -> list[int]:
+    # The row that a leaking row repeats; where none does so directly, one of the same group.
+    partner = {}
+    for one, other in (pair for link in links for a, b in zip(*link, strict=True) for pair in ((a, b), (b, a))):
+        if rank[other] < rank[one]:
+            partner.setdefault(int(one), int(other))
+    in_group = {component[row]: row for row in np.flatnonzero(rank == best[component])[::-1]}
+    return [partner.get(int(row), in_group[component[row]]) for row in leaks]
+
+
+def _leak_message(leaks: np.ndarray, partner: list[int], path: np.ndarray, given: np.ndarray) -> str:
+    pairs = {path[row]: (row, other) for row, other in list(zip(leaks, partner, strict=True))[::-1]}
+    shown = [f"{path[row]} ({given[row]}) with {path[other]} ({given[other]})" for row, other in pairs.values()][::-1]
+    return (
+        f"the given split leaks: {len(pairs):,} files belong with files of another split: {'; '.join(shown[:5])}; "
+        "mend the split, or drop them from the lesser split with --repair-split"
+    )
 
 
 def rejections_of(table: pa.Table, dropped: dict[int, tuple[str, str]]) -> list[dict]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from components.dataset import DatasetWriter
+from components.media.pictures import perceptual_hash, thumbnail
 
 SIZE = 32
 POLICIES = {"view": "resize32", "sampling": "even:2", "delivery": "as-is"}
@@ -40,7 +41,8 @@ def row(name: str, label: int, pixels: np.ndarray, **changes) -> tuple[np.ndarra
         bytes=1000,
         codec="",
         has_exif=False,
-        perceptual_hash=int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8]),
+        perceptual_hash=perceptual_hash(thumbnail(pixels)),
+        thumbnail=thumbnail(pixels).tobytes(),
         weight=1.0,
         split="",
     )
