@@ -4,7 +4,7 @@ A directory with
 
 - `dataset.json`: the card: format version, view and sampling policy, counts, digest;
 - `manifest.parquet`: one row for each picture or video frame, in the order of the shards;
-- `shards/*.npy`: uint8 views of shape (rows, views, size, size, 3), few and large, read by memory map;
+- `shards/*.npy`: uint8 views of shape (rows, views, size, size, 3), few and large, read by row;
 - `rejections.parquet`: every file that was left out, by name and reason.
 
 The directory is written under a temporary name and renamed when it is whole.
@@ -79,8 +79,10 @@ class Dataset:
         if self.card.get("format") != FORMAT:
             raise InputError(f"{card} has format {self.card.get('format')!r}, this version reads {FORMAT}; make it again")
         self.manifest: pa.Table = pq.read_table(self.directory / "manifest.parquet")
-        self._shards = [np.load(self.directory / "shards" / name, mmap_mode="r") for name in self.card["shards"]]
-        self._ends = np.cumsum([len(shard) for shard in self._shards])
+        # Mapped only to learn where the rows lie: pages touched through a map would count as this process's memory.
+        maps = [np.load(self.directory / "shards" / name, mmap_mode="r") for name in self.card["shards"]]
+        self._shards = [(Path(shard.filename), shard.offset) for shard in maps]
+        self._starts = np.cumsum([0, *(len(shard) for shard in maps)])
 
     def __len__(self) -> int:
         return self.manifest.num_rows
@@ -112,11 +114,14 @@ class Dataset:
         """Return the views of some rows, uint8, (len(indices), views, size, size, 3), reading only these rows."""
         indices = np.asarray(indices, dtype=np.int64)
         out = np.empty((len(indices), *self.view_shape), dtype=np.uint8)
-        shards = np.searchsorted(self._ends, indices, side="right")
+        shards = np.searchsorted(self._starts, indices, side="right") - 1
+        row_bytes = int(np.prod(self.view_shape))
         for number in np.unique(shards):
-            chosen = np.flatnonzero(shards == number)
-            start = self._ends[number] - len(self._shards[number])
-            out[chosen] = self._shards[number][indices[chosen] - start]
+            path, offset = self._shards[number]
+            with open(path, "rb", buffering=0) as file:
+                for place in np.flatnonzero(shards == number):
+                    file.seek(offset + int(indices[place] - self._starts[number]) * row_bytes)
+                    file.readinto(out[place].data)
         return out
 
 
