@@ -56,7 +56,13 @@ MANIFEST = pa.schema(
     ]
 )
 REJECTIONS = pa.schema(
-    [("path", pa.string()), ("label", pa.int8()), ("source", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+    [
+        ("path", pa.string()),
+        ("label", pa.int8()),
+        ("source", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
 )
 
 
@@ -74,10 +80,14 @@ class Dataset:
         self.directory = Path(directory)
         card = self.directory / "dataset.json"
         if not card.is_file():
-            raise InputError(f"{self.directory} is not a dataset: it has no dataset.json; make one with ai-vs-real preprocess")
+            raise InputError(
+                f"{self.directory} is not a dataset: it has no dataset.json; make one with ai-vs-real preprocess"
+            )
         self.card: dict[str, Any] = json.loads(card.read_text())
         if self.card.get("format") != FORMAT:
-            raise InputError(f"{card} has format {self.card.get('format')!r}, this version reads {FORMAT}; make it again")
+            raise InputError(
+                f"{card} has format {self.card.get('format')!r}, this version reads {FORMAT}; make it again"
+            )
         self.manifest: pa.Table = pq.read_table(self.directory / "manifest.parquet")
         # Mapped only to learn where the rows lie: pages touched through a map would count as this process's memory.
         maps = [np.load(self.directory / "shards" / name, mmap_mode="r") for name in self.card["shards"]]
