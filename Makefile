@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= python3
 RUN := .venv/bin
 # A labelled directory or list; left empty, the sample set.
 MEDIA ?=

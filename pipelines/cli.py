@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _fail(options, str(error), 2)
     except KeyboardInterrupt:
-        return _fail(options, "interrupted; a run started again with the same arguments goes on from its last whole step", 130)
+        return _fail(
+            options, "interrupted; a run started again with the same arguments goes on from its last whole step", 130
+        )
     except BrokenPipeError:
         return 1
     except RuntimeError as error:
@@ -60,7 +62,7 @@ def _fail(options: argparse.Namespace, message: str, code: int) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
-    from pipelines import doctor, job, models, submit
+    from pipelines import submit
 
     parser = argparse.ArgumentParser(prog="ai-vs-real", description="Decides whether media are real or AI-generated.")
     parser.add_argument("--version", action="version", version=VERSION)
@@ -70,9 +72,6 @@ def build_parser() -> argparse.ArgumentParser:
     submit.add_parser(commands)
     _add_stages(commands)
     _add_check(commands)
-    models.add_parser(commands)
-    job.add_parser(commands)
-    doctor.add_parser(commands)
     _add_sample(commands)
     for command in commands.choices.values():
         command.add_argument("--verbose", action="store_true", help="show the traceback of an error")
@@ -167,14 +166,20 @@ def _add_compile(commands: Any) -> None:
 
     command = commands.add_parser("compile", help="write the pipelines' YAML", description=_compile.__doc__)
     command.add_argument("--output", type=Path, default=COMPILED, help="directory (the package's pipelines/compiled)")
+    command.add_argument("--cluster", type=Path, metavar="FILE", help="compile for the cluster in this YAML")
+    command.add_argument("--manifests", action="store_true", help="also as Kubernetes manifests, for GitOps")
+    command.add_argument("--namespace", default="kubeflow", help="of these manifests (%(default)s)")
     command.set_defaults(run=_compile)
 
 
 def _compile(options: argparse.Namespace) -> None:
     """Compile the pipelines to YAML; equal sources give equal bytes."""
-    from pipelines.compiling import compile_pipelines
+    from pipelines.compiling import compile_manifests, compile_pipelines, compiled_for
 
-    for path in compile_pipelines(options.output):
+    with compiled_for(options.cluster):
+        written = compile_pipelines(options.output)
+        written += compile_manifests(options.output, options.namespace) if options.manifests else []
+    for path in written:
         print(os.path.relpath(path))
 
 
@@ -191,7 +196,10 @@ def _add_stages(commands: Any) -> None:
         for option in options:
             default = pipeline_parameters()[option].default
             command.add_argument(
-                "--" + option.replace("_", "-"), type=type(default), default=default, help=f"{PARAMETERS[option]} (%(default)s)"
+                "--" + option.replace("_", "-"),
+                type=type(default),
+                default=default,
+                help=f"{PARAMETERS[option]} (%(default)s)",
             )
         command.set_defaults(run=function)
         return command
@@ -203,12 +211,16 @@ def _add_stages(commands: Any) -> None:
 
     split = ("balance", "hold_out", "audit", "seed")
     text = "directories that extract wrote"
-    preprocess = stage("preprocess", _preprocess, "stage 2 alone: views to a dataset", ("frames...", text), options=split)
+    preprocess = stage(
+        "preprocess", _preprocess, "stage 2 alone: views to a dataset", ("frames...", text), options=split
+    )
     preprocess.add_argument("--output", type=Path, help="directory of the dataset (HOME/dataset)")
 
     text = "a dataset, or a plain {train,val,test}/{real,fake} tree"
     recipe = ("backbone", "weights", "epochs", "fine_tune_epochs", "batch_size", "seed")
-    train = stage("train", _train, "stage 3 alone: a dataset to a detector", ("dataset", text), options=(*recipe, *seen))
+    train = stage(
+        "train", _train, "stage 3 alone: a dataset to a detector", ("dataset", text), options=(*recipe, *seen)
+    )
     train.add_argument("--output", type=Path, help="directory of the detector (HOME/model)")
 
     both = (("model", "a detector that train wrote"), ("dataset", "a dataset; its test split is used"))
@@ -289,7 +301,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     champion = None if options.no_champion else registry.find(options.model_name)
     path = output / "evaluation.json"
     evaluate_against(
-        champion.version if champion else "", options.model_name, options.dataset, options.model, path, output / "report.html"
+        champion.version if champion else "",
+        options.model_name,
+        options.dataset,
+        options.model,
+        path,
+        output / "report.html",
     )
     print(path.read_text() if options.json else path)
 
@@ -324,9 +341,13 @@ def _check(options: argparse.Namespace) -> int:
     if detector is None:
         champion = registry.find(options.model_name)
         if champion is None:
-            raise InputError(f"there is no champion of {options.model_name!r}; make one with ai-vs-real run, or name a detector with --model")
+            raise InputError(
+                f"there is no champion of {options.model_name!r}; make one with ai-vs-real run, or use --model"
+            )
         version = champion.version
-        detector = registry.download(options.model_name, version, run_home() / "champions" / f"{options.model_name}-{version}")
+        detector = registry.download(
+            options.model_name, version, run_home() / "champions" / f"{options.model_name}-{version}"
+        )
     answers = list(check(options.files, detector, version=version))
     if options.json:
         print(json.dumps({"model_version": version, "answers": answers}, indent=1))

@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -124,14 +125,17 @@ def _cause(console: "_Console", log: Path) -> Exception:
     step, kind, message = console.failed or "a step", console.error, console.message
     if kind == "InputError":
         return InputError(message)
-    return RuntimeError(f"{step} failed: {kind or 'it ended without a message'}{': ' if message else ''}{message}; see {log}")
+    return RuntimeError(
+        f"{step} failed: {kind or 'it ended without a message'}{': ' if message else ''}{message}; see {log}"
+    )
 
 
 @contextlib.contextmanager
 def _redirected(console: "_Console"):
     # kfp.local prints to standard output, which here belongs to the caller's one JSON document.
     level = logging.getLogger().level
-    with contextlib.redirect_stdout(console):
+    with contextlib.redirect_stdout(console), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Task .* no effect in the current local runner", UserWarning)
         try:
             yield
         finally:
@@ -150,7 +154,7 @@ class _Console(io.TextIOBase):
         self._begun: dict[str, float] = {}
         self._running: dict[str, int] = {}
         self._pending: dict[int, str] = {}  # by thread: two shards may print at a time
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def writable(self) -> bool:
         return True
@@ -197,4 +201,5 @@ class _Console(io.TextIOBase):
 
 def print_to_stderr(line: str) -> None:
     """Show one line to the person, away from standard output."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(line + "\n")  # not print, which kfp.local patches while a step runs
+    sys.stderr.flush()

@@ -42,7 +42,8 @@ def run_training(
     """
     home = run_home()
     os.environ["AI_VS_REAL_HOME"] = str(home)  # for the steps, whose working directory may differ
-    with recorded(home) as record:
+    reach_servers()
+    with recorded() as record:
         if not media:
             local.print_to_stderr("No media named: making the sample set. " + sample.NOTE)
             media = str(sample.make(home / "sample"))
@@ -57,15 +58,29 @@ def run_training(
     return record
 
 
+def reach_servers() -> None:
+    """Fail now, and not after the training, where the registry does not answer; `recorded` does so for the records."""
+    from components import registry
+
+    if registry.tracking_uri().startswith("http"):
+        registry.connect()
+
+
 class recorded:  # noqa: N801 (a context manager, read as a verb)
     """Keep a record of a run, whatever becomes of it: completed, failed or interrupted."""
 
-    def __init__(self, home: Path):
+    def __init__(self):
         from components.records import open_records
 
         self.records = open_records()
         run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        self.document: dict[str, Any] = {"_id": run_id, "package": VERSION, "outcome": "running", "started_s": time.time()}
+        self.document: dict[str, Any] = {
+            "_id": run_id,
+            "package": VERSION,
+            "outcome": "running",
+            "started_s": time.time(),
+            "records": self.records.place,
+        }
 
     def __enter__(self) -> dict[str, Any]:
         self.records.put("runs", self.document)
@@ -91,8 +106,7 @@ def pinned(weights: str) -> str:
 def summary(result: local.Run, home: Path, run_id: str) -> dict[str, Any]:
     """Put together what a run's outputs say: the decision, the numbers, and where everything lies."""
     from components.dataset import Dataset
-    from components.records import records_uri
-    from components.registry import tracking_uri
+    from components.registry import public_uri
 
     outputs = result.outputs
     evaluation = json.loads(Path(outputs["evaluation"].path).read_text())
@@ -114,8 +128,7 @@ def summary(result: local.Run, home: Path, run_id: str) -> dict[str, Any]:
         "evaluation": outputs["evaluation"].path,
         "dataset": outputs["dataset"].path,
         "model": outputs["model"].path,
-        "registry": tracking_uri(),
-        "records": records_uri(),
+        "registry": public_uri(),
         "log": str(result.log),
         "seconds": result.seconds,
         "cached": result.cached,

@@ -130,7 +130,11 @@ def make(directory: str | Path, seed: int = 0) -> Path:
                 folder.mkdir(parents=True)
                 for index in range(count):
                     (folder / f"{source}-{index:03d}.jpg").write_bytes(_jpeg(process(scene(rng, SIZE), rng), rng))
-            _clips(part / label / f"{label}-clips", list(processes.values()), np.random.default_rng([seed, label == "fake", 9]))
+            _clips(
+                part / label / f"{label}-clips",
+                list(processes.values()),
+                np.random.default_rng([seed, label == "fake", 9]),
+            )
         (part / MARKER).write_text(NOTE + "\n")
         os.chmod(part, 0o755)
         os.rename(part, directory)

@@ -1,6 +1,6 @@
 """The training pipeline: what the steps are."""
 
-from typing import List, NamedTuple
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -11,20 +11,19 @@ from components.registration.component import find_champion, register
 from components.training.component import train
 from pipelines.resources import pipeline_config, place
 
-Outputs = NamedTuple(
-    "Outputs",
-    [
-        ("decision", str),
-        ("version", str),
-        ("reasons", List[str]),
-        ("dataset", dsl.Dataset),
-        ("data_report", dsl.HTML),
-        ("model", dsl.Model),
-        ("curves", dsl.HTML),
-        ("evaluation", dsl.Metrics),
-        ("report", dsl.HTML),
-    ],
-)
+
+class Outputs(NamedTuple):
+    """What a run leaves."""
+
+    decision: str
+    version: str
+    reasons: list[str]
+    dataset: dsl.Dataset
+    data_report: dsl.HTML
+    model: dsl.Model
+    curves: dsl.HTML
+    evaluation: dsl.Metrics
+    report: dsl.HTML
 
 
 @dsl.pipeline(

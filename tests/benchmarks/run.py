@@ -23,7 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
     parser.add_argument("names", nargs="*", help=f"which; all of {', '.join(names)} if none is named")
-    parser.add_argument("--media", type=Path, default=SHARED_MEDIA, help="a labelled folder of real media (%(default)s)")
+    parser.add_argument(
+        "--media", type=Path, default=SHARED_MEDIA, help="a labelled folder of real media (%(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/bench.json"), help="the rows as JSON (%(default)s)")
     options = parser.parse_args()
     if unknown := set(options.names) - set(names):

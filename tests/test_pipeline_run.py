@@ -1,0 +1,183 @@
+"""The compiled pipeline on this machine, as a user runs it: the console command as a process of its own."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import write_pictures
+
+from components.records import open_records
+from pipelines import sample
+
+QUICK = ["--view", "resize32", "--weights", "none", "--epochs", "1", "--fine-tune-epochs", "0", "--json"]
+
+
+def ai_vs_real(*arguments, home, **variables):
+    environment = {**os.environ, "AI_VS_REAL_HOME": str(home), **variables}
+    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def media(tiny_media, tmp_path_factory):
+    """The tiny collection with two clips and every kind of bad file among the good ones."""
+    root = tmp_path_factory.mktemp("run") / "media"
+    shutil.copytree(tiny_media, root)
+    picture = (root / "real" / "camera" / "000.jpg").read_bytes()
+    (root / "real" / "camera" / "empty.jpg").write_bytes(b"")
+    (root / "real" / "camera" / "cut.jpg").write_bytes(picture[: len(picture) // 3])
+    (root / "fake" / "spectral" / "words.jpg").write_text("This is not a picture.")
+    (root / "real" / "camera" / "again.jpg").write_bytes(picture)
+    return root
+
+
+@pytest.fixture(scope="module")
+def first(media, tmp_path_factory):
+    """A home and the document of a first run in it."""
+    home = tmp_path_factory.mktemp("home")
+    done = ai_vs_real("run", media, *QUICK, home=home)
+    assert done.returncode == 0, done.stderr
+    return home, json.loads(done.stdout), done.stderr
+
+
+def test_a_run_tells_what_it_decided_and_where_everything_is(first):
+    home, result, _ = first
+    assert result["decision"] in ("promoted", "refused")
+    assert result["reasons"]
+    assert {"roc_auc", "average_precision", "balanced_accuracy", "ece", "by_source", "by_kind"} <= set(
+        result["metrics"]
+    )
+    assert set(result["metrics"]["by_source"]) == {"camera", "spectral"}
+    assert sum(result["counts"][split] for split in ("train", "validation", "test")) == 60
+    assert result["counts"]["rejected"] == 4
+    for page in result["pages"].values():
+        assert "<html" in Path(page).read_text()
+    assert os.path.isdir(result["dataset"])
+    assert str(home) in result["registry"]
+    assert set(result["seconds"]) == {
+        "list-media", "extract-frames", "preprocess", "train", "find-champion", "evaluate", "register"
+    }  # fmt: skip
+
+
+def test_standard_error_shows_progress_and_no_noise(first):
+    _, _, shown = first
+    assert "extract-frames: done" in shown
+    assert "[train]" in shown
+    assert "executorInput" not in shown
+    assert "KFP Executor" not in shown
+
+
+def test_the_run_is_in_the_records(first, monkeypatch):
+    home, result, _ = first
+    monkeypatch.setenv("AI_VS_REAL_HOME", str(home))
+    monkeypatch.delenv("MONGODB_URI", raising=False)
+    record = open_records().get("runs", result["_id"])
+    assert record["outcome"] == "completed"
+    assert record["decision"] == result["decision"]
+
+
+def test_an_unchanged_run_does_no_work(first, media):
+    home, result, _ = first
+    done = ai_vs_real("run", media, *QUICK, home=home)
+    again = json.loads(done.stdout)
+    assert set(again["cached"]) == {"extract-frames", "preprocess", "train", "evaluate"}
+    assert again["metrics"] == result["metrics"]
+
+
+def test_a_changed_parameter_reruns_its_step_and_what_follows(first, media):
+    home, _, _ = first
+    done = ai_vs_real("run", media, *QUICK, "--balance", "none", home=home)
+    assert set(json.loads(done.stdout)["cached"]) == {"extract-frames"}
+
+
+def test_changed_media_rerun_their_shard_alone(first, media, tmp_path):
+    home, _, _ = first
+    changed = tmp_path / "media"
+    shutil.copytree(media, changed)
+    run = ["run", changed, *QUICK, "--shards", "4", "--audit", "warn"]
+    ai_vs_real(*run, home=home)
+    write_pictures(tmp_path / "more", 1, sample.camera_fine, 77)
+    shutil.copy(tmp_path / "more" / "000.jpg", changed / "real" / "camera" / "001.jpg")
+    done = json.loads(ai_vs_real(*run, home=home).stdout)
+    assert done["cached"] == ["extract-frames"] * 3
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda root: None, "does not exist"),
+        (lambda root: root.mkdir(), "real"),
+        (lambda root: write_pictures(root / "real" / "a", 3, sample.camera_fine, 5), "fake"),
+    ],
+    ids=["missing", "empty", "one label"],
+)
+def test_bad_media_are_told_in_one_line(make, told, tmp_path):
+    make(tmp_path / "media")
+    done = ai_vs_real("run", tmp_path / "media", *QUICK, home=tmp_path / "home")
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ai-vs-real: ")
+    assert told in last
+    assert "Inner task failed" not in done.stderr
+    assert not done.stdout
+
+
+def test_too_few_items_are_told_by_the_step_that_finds_out(tmp_path):
+    write_pictures(tmp_path / "media" / "real" / "a", 2, sample.camera_fine, 5)
+    write_pictures(tmp_path / "media" / "fake" / "b", 2, sample.generator_smooth, 6)
+    done = ai_vs_real("run", tmp_path / "media", *QUICK, home=tmp_path / "home")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_a_weights_file_that_is_not_there(tiny_media, tmp_path):
+    done = ai_vs_real("run", tiny_media, "--weights", tmp_path / "none.h5", home=tmp_path / "home")
+    assert done.returncode == 2
+    assert "none.h5" in done.stderr
+
+
+def test_a_home_that_cannot_be_written(tiny_media, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = ai_vs_real("run", tiny_media, *QUICK, home=tmp_path / "file" / "home")
+    assert done.returncode == 2
+    assert "AI_VS_REAL_HOME" in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [("MLFLOW_TRACKING_URI", "http://127.0.0.1:9"), ("MONGODB_URI", "mongodb://127.0.0.1:9/x")],
+)
+def test_a_server_that_does_not_answer_is_told_before_any_work(variable, address, tiny_media, tmp_path):
+    done = ai_vs_real("run", tiny_media, *QUICK, home=tmp_path / "home", **{variable: address})
+    assert done.returncode == 2
+    assert variable in done.stderr.strip().splitlines()[-1]
+    assert "extract" not in done.stderr
+
+
+def test_interrupted_in_training_leaves_nothing_half_written(tiny_media, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    environment = {**os.environ, "AI_VS_REAL_HOME": str(home)}
+    quick = [*QUICK[:4], "--epochs", "500", "--fine-tune-epochs", "0", "--json"]
+    command = [sys.executable, "-m", "pipelines.cli", "run", str(tiny_media), *quick]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+        for line in run.stderr:
+            if "epoch" in line:
+                break
+        time.sleep(0.5)
+        os.killpg(run.pid, signal.SIGINT)
+        told = run.stderr.read()
+        assert run.wait(timeout=30) == 130
+    assert "interrupted" in told.strip().splitlines()[-1]
+    assert not list(home.glob("pipelines/**/model.keras"))
+    monkeypatch.setenv("AI_VS_REAL_HOME", str(home))
+    assert open_records().find("runs", {})[0]["outcome"] == "interrupted"
+    database = home / "mlflow.db"
+    if database.exists():
+        assert not sqlite3.connect(database).execute("select count(*) from model_versions").fetchone()[0]
