@@ -31,6 +31,15 @@ EVALUATED = (
     "h264:28",
     "h264:35",
 )
+WORDS = {
+    "jpeg": "JPEG at quality {}",
+    "webp": "WebP at quality {}",
+    "scale": "scaled to {} of the side and back",
+    "blur": "blur of sigma {} pixels",
+    "crop": "cropped to {} of the side",
+    "noise": "noise of sigma {} gray levels",
+    "h264": "H.264 at crf {}",
+}
 # From what `draw` draws: the bounds of the strength, and whether it is a whole number.
 RANGES = {
     "jpeg": (30, 95, True),
@@ -43,9 +52,27 @@ RANGES = {
 }
 
 
+def parse(text: str) -> list[str]:
+    """Read a list of degradations: "all" that evaluation knows, "none", or names with commas between.
+
+    Raises:
+        InputError: A name is not known.
+    """
+    names = {"all": list(EVALUATED), "none": []}.get(text, [name.strip() for name in text.split(",")])
+    for name in names:
+        _split(name)
+    return names
+
+
 def applies(name: str, kind: str) -> bool:
     """Say whether a degradation makes sense for a kind (picture, frame, clip)."""
     return kind != "picture" or not name.startswith("h264")
+
+
+def describe(name: str) -> str:
+    """Return a degradation in words for a reader."""
+    kind, _, strength = name.partition(":")
+    return WORDS[kind].format(strength)
 
 
 def draw(random: np.random.Generator, kind: str = "picture") -> str:
@@ -71,6 +98,13 @@ def apply(name: str, pixels: np.ndarray) -> np.ndarray:
     Raises:
         InputError: The name is not of that form.
     """
+    kind, value = _split(name)
+    if kind == "h264":
+        return _h264(pixels, round(value))
+    return np.stack([_ONE[kind](one, value) for one in pixels])
+
+
+def _split(name: str) -> tuple[str, float]:
     kind, _, strength = name.partition(":")
     try:
         value = float(strength)
@@ -78,9 +112,7 @@ def apply(name: str, pixels: np.ndarray) -> np.ndarray:
         value = float("nan")
     if kind not in RANGES or not value > 0:
         raise InputError(f"degradation {name!r} is not known; give one such as {', '.join(EVALUATED[::3])}")
-    if kind == "h264":
-        return _h264(pixels, round(value))
-    return np.stack([_ONE[kind](one, value) for one in pixels])
+    return kind, value
 
 
 def _encode(extension: str, flag: int) -> Callable[[np.ndarray, float], np.ndarray]:

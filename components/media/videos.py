@@ -186,9 +186,11 @@ def _plans(sampling: Sampling, video: Video, duration: float) -> list[dict[str, 
     count = int(duration / step + 1e-6) + (sampling.kind == "rate")
     if step > SEEK_GAP_S:
         return [{"seek": offset + number * step, "keyframes": keyframes} for number in range(count)]
-    origin = f"{video.start_s + offset:.6f}"
-    part, part_before = (f"floor(({name}-{origin})/{step:.9f})" for name in ("t", "prev_selected_t"))
-    choose = f"gte(t,{origin})*if(isnan(prev_selected_t),1,gt({part},{part_before}))"
+    # Which part a time falls into; a hair is added because times such as 0.28 have no exact double.
+    part, part_before = (
+        f"floor(({name}-{video.start_s + offset!r})/{step!r}+1e-4)" for name in ("t", "prev_selected_t")
+    )
+    choose = f"gte({part},0)*if(isnan(prev_selected_t),1,gt({part},{part_before}))"
     return [{"choose": choose, "count": count + 1 if sampling.kind == "rate" else count, "keyframes": keyframes}]
 
 

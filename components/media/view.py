@@ -94,6 +94,11 @@ def _crops(pixels: np.ndarray, size: int, count: int, rank: str) -> list[np.ndar
     """Cut crops at native resolution. A picture smaller than a crop is enlarged to it: padding would invent an edge."""
     height, width = pixels.shape[:2]
     if min(height, width) < size:
+        # Of a strip only the middle: enlarged whole, one of 1 x 100,000 pixels would fill the memory.
+        longest = 4 * min(height, width)
+        top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+        pixels = pixels[top : top + longest, left : left + longest]
+        height, width = pixels.shape[:2]
         scale = size / min(height, width)
         pixels = _scaled(pixels, (max(size, round(width * scale)), max(size, round(height * scale))))
         height, width = pixels.shape[:2]
