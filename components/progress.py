@@ -35,6 +35,10 @@ def follow(items: Iterable[Item], stage: str, what: str, total: int, every_s: fl
         if now - last >= every_s and done < total:
             last = now
             rate = done / (now - start)
-            say(stage, f"{done:,} of {total:,} {what}, {rate:,.0f}/s, about {(total - done) / rate:,.0f} s left")
+            say(stage, f"{done:,} of {total:,} {what}, {_of(rate)}/s, about {(total - done) / rate:,.0f} s left")
     seconds = time.monotonic() - start
     say(stage, f"{done:,} {what} in {seconds:.1f} s")
+
+
+def _of(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"

@@ -1,7 +1,7 @@
 """Contract: what is judged. A picture is a unit, and so are all the frames of one video together (a clip)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ class Units:
     """The units of some rows of a dataset; all arrays are (units,).
 
     Attributes:
-        rows: The dataset's rows that are scored, int64, (rows,).
+        rows: The dataset's rows that are scored, unit by unit, int64, (rows,).
         owner: The unit of each of these rows, int64, (rows,).
         path: The file, as the manifest names it.
         label: 0 real, 1 fake.
@@ -41,6 +41,12 @@ class Units:
         """Return the dataset's rows of one unit."""
         return self.rows[self.owner == unit]
 
+    def only(self, mask: np.ndarray) -> "Units":
+        """Return the units of a mask, with their rows, both in the same order as before."""
+        chosen = {field.name: getattr(self, field.name)[mask] for field in fields(self)[2:]}
+        kept = mask[self.owner]
+        return Units(rows=self.rows[kept], owner=(np.cumsum(mask) - 1)[self.owner[kept]], **chosen)
+
 
 def units_of(dataset: Dataset, rows: np.ndarray) -> Units:
     """Group rows into units, in the order of each unit's first row."""
@@ -51,9 +57,11 @@ def units_of(dataset: Dataset, rows: np.ndarray) -> Units:
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     lead = rows[first[order]]
+    owner = place[inverse]
+    by_unit = np.argsort(owner, kind="stable")
     return Units(
-        rows=np.asarray(rows, dtype=np.int64),
-        owner=place[inverse],
+        rows=np.asarray(rows, dtype=np.int64)[by_unit],
+        owner=owner[by_unit],
         path=dataset.column("path")[lead],
         label=dataset.column("label")[lead].astype(np.int64),
         kind=np.where(dataset.column("kind")[lead] == "picture", "picture", "clip").astype(object),

@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from components.dataset import Dataset, batches
+from components.dataset import Dataset
 from components.detector import Detector
 from components.errors import InputError
-from components.evaluation.metrics import measure, roc_points
+from components.evaluation.judge import judge
+from components.evaluation.limits import limits
+from components.evaluation.metrics import roc_points
 from components.evaluation.report import write_report
-from components.progress import follow, say
-from components.units import Units, unit_probabilities, units_of
+from components.media import degradations
+from components.progress import say
+from components.units import Units, units_of
 
 FORMAT = 1
-SCORED_AT_ONCE = 128  # rows in memory
 
 
 def evaluate(
@@ -29,6 +31,7 @@ def evaluate(
     champion: str | Path | None = None,
     champion_version: str = "",
     report: str | Path | None = None,
+    degraded: str = "all",
 ) -> dict[str, Any]:
     """Judge a detector on a dataset's test split, by picture and by clip.
 
@@ -39,18 +42,20 @@ def evaluate(
         champion: Directory of the detector it has to beat, judged on the same rows; None where there is none.
         champion_version: Its version in the registry.
         report: File for the page that a person reads, HTML; None for no page.
+        degraded: Under which degradations it is judged as well: "all", "none", or names such as "jpeg:50,scale:0.5".
 
     Returns:
         What was written to `output`.
 
     Raises:
-        InputError: The test split is empty or holds one label only.
+        InputError: The test split is empty or holds one label only, or a degradation is not known.
     """
     data = Dataset(dataset)
     units = _test_units(data)
     say("evaluate", f"{len(units):,} pictures and clips, {len(units.rows):,} rows of the test split")
-    candidate = judge(Detector(model), data, units)
-    incumbent = judge(Detector(champion), data, units) if champion else None
+    conditions = degradations.parse(degraded)
+    candidate = judge(Detector(model), data, units, conditions)
+    incumbent = judge(Detector(champion), data, units, conditions) if champion else None
     evaluation = {
         "format": FORMAT,
         "note": data.card.get("note", ""),
@@ -63,52 +68,13 @@ def evaluate(
         "champion_version": champion_version,
     }
     evaluation = _plain(evaluation)
+    evaluation["candidate"]["limits"] = limits(evaluation)
     write_whole(output, json.dumps(evaluation, allow_nan=False))
     if report:
         write_whole(report, write_report(evaluation, data, units))
     overall = evaluation["candidate"]["overall"]
     say("evaluate", f"ROC AUC {overall['roc_auc']:.3f}, balanced accuracy {overall['balanced_accuracy']:.3f}")
     return evaluation
-
-
-def judge(detector: Detector, data: Dataset, units: Units) -> dict[str, Any]:
-    """Score a detector on some units and measure it: one of the two results of an evaluation."""
-    probability = unit_probabilities(detector.card, units, score(detector, data, units.rows))
-    threshold = detector.threshold
-
-    def part(mask: np.ndarray) -> dict[str, Any]:
-        return measure(units.label[mask], probability[mask], threshold)
-
-    def by(values: np.ndarray) -> dict[str, Any]:
-        return {str(value): part(values == value) for value in sorted(set(values))}
-
-    card = detector.card
-    return {
-        "digest": card["digest"],
-        "backbone": card.get("backbone", ""),
-        "recipe": card.get("recipe", ""),
-        "view": str(card.get("view", "")),
-        "threshold": threshold,
-        "overall": part(np.ones(len(units), dtype=bool)),
-        "by_kind": by(units.kind),
-        "by_label": {name: part(units.label == label) for label, name in enumerate(("real", "fake"))},
-        "by_source": by(units.source),
-        "scores": {
-            "unit": units.path,
-            "group": units.group,
-            "label": units.label,
-            "kind": units.kind,
-            "source": units.source,
-            "probability": probability,
-        },
-    }
-
-
-def score(detector: Detector, data: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Return the logits of some rows, float32, (rows,), holding few of them in memory at a time."""
-    runs = list(batches(rows, SCORED_AT_ONCE))
-    parts = [detector.logits(data.views(run)) for run in follow(runs, "evaluate", "batches", len(runs))]
-    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)

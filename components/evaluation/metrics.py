@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-BINS = 10
+BINS = 10  # of a reliability plot
+MOST_BINS = 50
 
 
 def measure(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5) -> dict[str, Any]:
@@ -40,32 +41,55 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.
         "accuracy": np.trace(confusion) / len(labels) if len(labels) else None,
         "accuracy_real": accuracy_real,
         "accuracy_fake": accuracy_fake,
-        "ece": expected_calibration_error(labels, probabilities) if len(labels) else None,
+        "ece": expected_calibration_error(labels, probabilities),
         "eer": equal_error_rate(labels, probabilities) if both else None,
     }
     values = {name: None if value is None else float(value) for name, value in values.items()}
     return {"n": len(labels), "n_real": n_real, "n_fake": n_fake, **values, "confusion": confusion.tolist()}
 
 
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
-    """Return the ECE (Naeini et al., 2015) over bins of equal width of the probability of fake, in [0, 1]."""
-    counts, said, came = reliability(labels, probabilities, bins)
-    filled = counts > 0
-    return float(np.abs(said - came)[filled] @ counts[filled] / counts.sum())
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Return the calibration error by ECE-sweep (Roelofs et al., 2022), both labels weighing the same.
+
+    Bins of equal count, as many as leave the share of fakes rising from bin to bin. On a few hundred units, bins of a
+    fixed number measure mostly chance: 0.08 for a perfect calibration of 150 units in 10 bins.
+
+    Returns:
+        In [0, 1]; None for one label only, where no prior is left to be right about.
+    """
+    counts = np.bincount(labels, minlength=2)
+    if not counts.all():
+        return None
+    order = np.argsort(probabilities, kind="stable")
+    labels, probabilities = np.asarray(labels)[order], np.asarray(probabilities, dtype=np.float64)[order]
+    weights = 0.5 / counts[labels]
+    mass, said, came = (
+        np.r_[0.0, np.cumsum(values)] for values in (weights, weights * probabilities, weights * labels)
+    )
+    error = 0.0
+    for bins in range(1, min(len(labels), MOST_BINS) + 1):
+        last = np.linspace(0, len(labels), bins + 1).round().astype(int)[1:] - 1
+        edges = np.unique(np.r_[0, np.searchsorted(probabilities, probabilities[last], side="right")])  # no tie is cut
+        share = np.diff(came[edges]) / np.diff(mass[edges])
+        if (np.diff(share) < 0).any():
+            break
+        error = float(np.abs(np.diff(said[edges]) - np.diff(came[edges])).sum())
+    return error
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> tuple[np.ndarray, ...]:
-    """Compare what was said with what was so, by bins of equal width.
+    """Compare what was said with what was so, by bins of equal width, both labels weighing the same.
 
     Returns:
-        (counts, mean probability, fraction of fake), each (bins,); the two last are NaN in an empty bin.
+        (units, mean probability, share of fakes), each (bins,); the two last are NaN in an empty bin.
     """
     index = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
-    counts = np.bincount(index, minlength=bins)
+    weights = 1 / np.bincount(labels, minlength=2)[labels]
+    mass = np.bincount(index, weights=weights, minlength=bins)
     with np.errstate(invalid="ignore"):
-        said = np.bincount(index, weights=probabilities, minlength=bins) / counts
-        came = np.bincount(index, weights=labels, minlength=bins) / counts
-    return counts, said, came
+        said = np.bincount(index, weights=weights * probabilities, minlength=bins) / mass
+        came = np.bincount(index, weights=weights * labels, minlength=bins) / mass
+    return np.bincount(index, minlength=bins), said, came
 
 
 def equal_error_rate(labels: np.ndarray, probabilities: np.ndarray) -> float:

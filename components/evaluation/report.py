@@ -6,6 +6,7 @@ import numpy as np
 
 from components import page
 from components.dataset import Dataset
+from components.evaluation.limits import audit_auc, words
 from components.evaluation.metrics import reliability
 from components.units import Units
 
@@ -30,12 +31,14 @@ def write_report(evaluation: dict[str, Any], data: Dataset, units: Units) -> str
         units: The units that were scored, in the order of the evaluation's scores.
     """
     result = evaluation["candidate"]
-    overall = result["overall"]
+    overall, lowest = result["overall"], result["worst_slice"]
     lead = (
         f"{overall['n']:,} pictures and clips of the test split, none of them seen in training. "
         f"Of 100 reals it calls {100 * overall['accuracy_real']:.0f} real, "
         f"of 100 fakes it calls {100 * overall['accuracy_fake']:.0f} fake."
     )
+    if lowest:
+        lead += f" It is weakest on {words(lowest['slice'])}."
     return page.page(
         "Evaluation",
         [
@@ -43,16 +46,22 @@ def write_report(evaluation: dict[str, Any], data: Dataset, units: Units) -> str
             page.numbers(
                 {
                     "ROC AUC": overall["roc_auc"],
-                    "average precision": overall["average_precision"],
                     "balanced accuracy": overall["balanced_accuracy"],
+                    "in the worst slice": lowest and lowest["balanced_accuracy"],
+                    "average precision": overall["average_precision"],
                     "calibration error (ECE)": overall["ece"],
-                    **_audit_numbers(evaluation["audit"]),
+                    **{f"{name} AUC": value for name, value in _shortcuts(evaluation).items()},
                 }
             ),
+            _limits(evaluation),
             _beside(evaluation),
+            _slices(evaluation),
             _curves(evaluation),
-            _decisions(result),
-            _where(result),
+            _decisions(evaluation),
+            _abstention(result),
+            _clips(result),
+            _cross_source(result),
+            _where(evaluation),
             _mistakes(result, data, units),
         ],
         lead=lead,
@@ -66,14 +75,26 @@ def _note(note: str) -> str:
     return page.section("Read this first", page.Html(f"{page.badge('not field accuracy', 'warn')} {page.text(note)}"))
 
 
-def _audit_numbers(audit: dict[str, Any] | None) -> dict[str, Any]:
+def _shortcuts(evaluation: dict[str, Any]) -> dict[str, float]:
     # What a classifier gets without looking: an accuracy that does not beat these says little.
-    audit = audit or {}
-    return {
-        f"{name} AUC": audit[key]["auc"] if isinstance(audit[key], dict) else audit[key]
-        for key, name in (("metadata", "metadata-only"), ("thumbnail", "thumbnail-only"))
-        if key in audit
-    }
+    found = {f"{key}-only": audit_auc(evaluation["audit"], key) for key in ("metadata", "thumbnail")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _for_comparison(evaluation: dict[str, Any]) -> str:
+    parts = [f"{name} {value:.3f}" for name, value in _shortcuts(evaluation).items()]
+    if not parts:
+        return ""
+    return f" For comparison, the ROC AUC that needs no look at the picture: {', '.join(parts)}."
+
+
+def _limits(evaluation: dict[str, Any]) -> str:
+    items = "".join(f"<li>{page.text(sentence)}</li>" for sentence in evaluation["candidate"]["limits"])
+    return page.section(
+        "What it must not be used for",
+        page.Html(f"<ul>{items}</ul>") if items else "Nothing stands out in the numbers below.",
+        note="Written from the numbers on this page.",
+    )
 
 
 def _beside(evaluation: dict[str, Any]) -> str:
@@ -89,8 +110,96 @@ def _beside(evaluation: dict[str, Any]) -> str:
     return page.section(
         "Beside the champion",
         page.table(rows, {"measure": "", "candidate": "candidate", "champion": "champion", "change": "change"}),
-        note=f"Version {evaluation['champion_version']} of the registry, on the same rows, in the same process.",
+        note=f"Version {evaluation['champion_version']} of the registry, on the same rows, in the same process."
+        + _for_comparison(evaluation),
     )
+
+
+def _slices(evaluation: dict[str, Any]) -> str:
+    """Both detectors, slice by slice."""
+    result, champion = evaluation["candidate"], evaluation["champion"]
+    before = {one["slice"]: one for one in champion["slices"]} if champion else {}
+    rows = []
+    for one in result["slices"]:
+        old = before.get(one["slice"], {})
+        name = words(one["slice"]) + (f", against {one['against']}" if one["against"] else "")
+        marked = page.Html(f"{page.text(name)} {page.badge('weakest', 'bad')}")
+        lowest = result["worst_slice"] and result["worst_slice"]["slice"] == one["slice"]
+        key = "accuracy" if one["by"] == "label" else "balanced_accuracy"
+        row = {
+            "slice": marked if lowest else name,
+            "units": f"{one['n_real']:,} + {one['n_fake']:,}",
+            "accuracy": _with_interval(one, key),
+            "roc_auc": _with_interval(one, "roc_auc"),
+            "ece": one["ece"],
+        }
+        if champion:
+            row["champion"] = old.get(key)
+            changed = None if one[key] is None or old.get(key) is None else one[key] - old[key]
+            row["change"] = _change(changed, 1)
+        rows.append(row)
+    columns = {
+        "slice": "slice",
+        "units": "reals + fakes",
+        "accuracy": "balanced accuracy",
+        "roc_auc": "ROC AUC",
+        "ece": "ECE",
+        **({"champion": "champion", "change": "change"} if champion else {}),
+    }
+    goals = result["goals"]
+    retained = ""
+    if goals["worst_degraded"]:
+        retained = (
+            f" The worst degradation, {words(goals['worst_degraded'])}, leaves "
+            f"{100 * goals['worst_degraded_to_clean']:.0f} % of the balanced accuracy as delivered."
+        )
+    return page.section(
+        "Slice by slice",
+        page.figure(_forest(evaluation), "Balanced accuracy of each slice with its 95 % interval."),
+        page.table(rows, columns),
+        note="Parts of the test split, and all of it under degradations such as media meet on their way. In brackets "
+        "the 95 % interval, by drawing groups again 1,000 times; for a label the plain accuracy."
+        + retained
+        + _for_comparison(evaluation),
+    )
+
+
+def _with_interval(one: dict[str, Any], key: str) -> str | None:
+    if one[key] is None:
+        return None
+    interval = one["intervals"][key]
+    if not interval:
+        return f"{one[key]:.3f}"
+    low, high = (f"{edge:.2f}".removeprefix("0") for edge in interval)
+    return f"{one[key]:.3f} ({low}\N{NO-BREAK HYPHEN}{high})".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _forest(evaluation: dict[str, Any]) -> Any:
+    shown = [one for one in evaluation["candidate"]["slices"] if one["balanced_accuracy"] is not None]
+    plot, axis = page.canvas(10.2, 1.0 + 0.26 * len(shown))
+    sides = [("champion", page.COLOURS["quiet"], 0.16), ("candidate", page.COLOURS["fake"], -0.16)]
+    for side, colour, offset in sides:
+        if not evaluation[side]:
+            continue
+        found = {one["slice"]: one for one in evaluation[side]["slices"]}
+        for place, one in enumerate(shown):
+            value = found.get(one["slice"])
+            if not value or value["balanced_accuracy"] is None:
+                continue
+            strength = 1.0 if value["enough"] else 0.35
+            height = place + (offset if evaluation["champion"] else 0.0)
+            if value["intervals"]["balanced_accuracy"]:
+                axis.plot(value["intervals"]["balanced_accuracy"], [height] * 2, color=colour, alpha=strength, lw=1.6)
+            first = side if place == 0 else None
+            axis.scatter(value["balanced_accuracy"], height, s=22, color=colour, alpha=strength, zorder=3, label=first)
+    overall = evaluation["candidate"]["overall"]["balanced_accuracy"]
+    axis.axvline(overall, color=page.COLOURS["fake"], linewidth=0.8, linestyle=":")
+    axis.axvline(0.5, color="#c9c6bf", linewidth=1, linestyle="--")
+    axis.set_yticks(range(len(shown)), [words(one["slice"]) for one in shown])
+    axis.set(xlabel="balanced accuracy; 0.5 is guessing; pale: too few units to judge", ylim=(len(shown) - 0.4, -0.6))
+    if evaluation["champion"]:
+        axis.legend(frameon=False, fontsize=9, loc="lower left")
+    return plot
 
 
 def _change(change: float | None, better: int) -> Any:
@@ -137,7 +246,8 @@ def _curves(evaluation: dict[str, Any]) -> str:
     )
 
 
-def _decisions(result: dict[str, Any]) -> str:
+def _decisions(evaluation: dict[str, Any]) -> str:
+    result = evaluation["candidate"]
     (true_real, false_fake), (false_real, true_fake) = result["overall"]["confusion"]
     table = page.table(
         [
@@ -150,7 +260,8 @@ def _decisions(result: dict[str, Any]) -> str:
         "Decisions",
         page.figure(_histogram(result), "How many reals and fakes were given which probability of being fake."),
         table,
-        note=f"Fake from a probability of {result['threshold']:.3f}, the dashed line.",
+        note=f"Fake from a probability of {result['threshold']:.2f}, the dashed line; a probability supposes as many "
+        "fakes as reals." + _for_comparison(evaluation),
     )
 
 
@@ -161,41 +272,135 @@ def _histogram(result: dict[str, Any]) -> Any:
     for label, name in enumerate(("real", "fake")):
         axis.hist(probability[labels == label], edges, color=page.COLOURS[name], alpha=0.62, label=name)
     axis.axvline(result["threshold"], color="#23272e", linewidth=1, linestyle="--")
+    band = result["selective"]["band"]
+    if band["low"] < band["high"]:
+        axis.axvspan(
+            band["low"], band["high"], color=page.COLOURS["quiet"], alpha=0.13, linewidth=0, label="inconclusive"
+        )
     axis.set(xlabel="probability of fake", ylabel="pictures and clips", xlim=(0, 1))
-    axis.legend(frameon=False, fontsize=9, loc="upper center", ncols=2)
+    axis.legend(frameon=False, fontsize=9, loc="upper center", ncols=3)
     return plot
 
 
-def _where(result: dict[str, Any]) -> str:
-    def rows(part: dict[str, Any]) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": name,
-                "n_real": values["n_real"],
-                "n_fake": values["n_fake"],
-                "accuracy": values["accuracy"],
-                "balanced_accuracy": values["balanced_accuracy"],
-                "roc_auc": values["roc_auc"],
-                "ece": values["ece"],
-            }
-            for name, values in part.items()
-        ]
-
+def _abstention(result: dict[str, Any]) -> str:
+    selective = result["selective"]
+    parts = [(key, name) for key, name in (("clean", "as delivered"), ("degraded", "degraded")) if key in selective]
+    plot, axis = page.canvas(6.4, 3.0)
+    for (key, name), colour in zip(parts, (page.COLOURS["real"], page.COLOURS["fake"]), strict=False):
+        axis.plot(selective[key]["coverage"], selective[key]["error"], color=colour, linewidth=2, label=name)
+    axis.axvline(0.8, color="#c9c6bf", linewidth=1, linestyle="--")
+    axis.set(xlabel="share of files answered, the surest first", ylabel="share answered wrongly", xlim=(0, 1.01))
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False, fontsize=9, loc="upper left")
+    rows = [
+        {
+            "part": name,
+            "answered": selective[key]["banded"]["coverage"],
+            "error": selective[key]["banded"]["error"],
+            "reals": selective[key]["banded"]["false_positive_rate"],
+            "fakes": selective[key]["banded"]["true_positive_rate"],
+            "full": selective[key]["error_full"],
+            "most": selective[key]["error_at_80"],
+        }
+        for key, name in parts
+    ]
     columns = {
-        "n_real": "reals",
-        "n_fake": "fakes",
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced accuracy",
-        "roc_auc": "ROC AUC",
-        "ece": "ECE",
+        "part": "",
+        "answered": "answered",
+        "error": "of these wrong",
+        "reals": "reals called fake",
+        "fakes": "fakes called fake",
+        "full": "wrong, all answered",
+        "most": "wrong, 80 % answered",
+    }
+    band = selective["band"]
+    stated = band.get("false_positive_rate")
+    promise = (
+        f" The band was chosen on degraded validation media so that at most {100 * stated:.0f} of 100 reals are called "
+        f"fake and {100 * band['false_negative_rate']:.0f} of 100 fakes real."
+        if stated is not None
+        else ""
+    )
+    return page.section(
+        "When it had better not answer",
+        page.figure(plot, "Risk against coverage: the error among the answers, when only the surest are given."),
+        page.table(rows, columns),
+        note=f"Between probabilities of {band['low']:.2f} and {band['high']:.2f} its answer is inconclusive." + promise,
+    )
+
+
+def _clips(result: dict[str, Any]) -> str:
+    if not result["clips"]:
+        return ""
+    rows = [
+        {
+            "part": {"clean": "as delivered", "degraded": "degraded"}[part],
+            "way": name,
+            **{key: values[key] for key in ("roc_auc", "balanced_accuracy", "ece")},
+        }
+        for part, ways in result["clips"].items()
+        for way, name in (("aggregate", "own calibrated aggregate"), ("mean", "mean of the frames"))
+        for values in [ways[way]]
+    ]
+    clips = result["by_kind"]["clip"]
+    return page.section(
+        "Clips",
+        page.table(
+            rows,
+            {"part": "", "way": "verdict by", "roc_auc": "ROC AUC", "balanced_accuracy": "balanced accuracy"}
+            | {"ece": "ECE"},
+        ),
+        note=f"{clips['n']:,} clips. A clip's verdict weighs the mean, the extremes and the spread of its frames' "
+        "logits, fitted on validation clips; beside it the plain mean of the frames' probabilities.",
+    )
+
+
+def _cross_source(result: dict[str, Any]) -> str:
+    if not result.get("cross_source"):
+        return ""
+    rows = [
+        {
+            "source": one["source"],
+            "label": page.badge(one["label"], one["label"]),
+            "n": one["n"],
+            "seen": one["seen"]["roc_auc"],
+            "unseen": one["unseen"]["roc_auc"],
+            "change": _change(one["unseen"]["roc_auc"] - one["seen"]["roc_auc"], 1),
+            "found": one["unseen"]["accuracy"],
+        }
+        for one in result["cross_source"]
+    ]
+    columns = {
+        "source": "source",
+        "label": "label",
+        "n": "test units",
+        "seen": "AUC, trained with it",
+        "unseen": "AUC, never seen",
+        "change": "change",
+        "found": "called right, never seen",
     }
     return page.section(
-        "Where it holds and where it does not",
-        page.heading("By source"),
-        page.table(rows(result["by_source"]), {"name": "source", **columns}),
-        page.heading("By kind"),
-        page.table(rows(result["by_kind"]), {"name": "kind", **columns}),
-        note="A source has one label, so only its accuracy means anything by itself.",
+        "On a source it has never seen",
+        page.table(rows, columns),
+        note="Leave one source out: a linear head on the features of the layers that this training left as they were, "
+        "trained with and without the source, judged on its test media against all of the other label.",
+    )
+
+
+def _where(evaluation: dict[str, Any]) -> str:
+    result = evaluation["candidate"]
+
+    def table(part: dict[str, Any], name: str) -> str:
+        keys = ("n_real", "n_fake", "accuracy", "balanced_accuracy", "roc_auc", "ece")
+        rows = [{"name": value, **{key: measured[key] for key in keys}} for value, measured in part.items()]
+        columns = dict(zip(keys, ("reals", "fakes", "accuracy", "balanced accuracy", "ROC AUC", "ECE"), strict=True))
+        return page.table(rows, {"name": name, **columns})
+
+    return page.section(
+        "By source and by kind",
+        table(result["by_source"], "source"),
+        table(result["by_kind"], "kind"),
+        note="A source has one label, so by itself only its accuracy means anything." + _for_comparison(evaluation),
     )
 
 
@@ -205,13 +410,13 @@ def _mistakes(result: dict[str, Any], data: Dataset, units: Units) -> str:
     if not len(wrong):
         return page.section("The worst mistakes", "None: every picture and clip was called what it is.")
     blocks = []
-    for label, words in ((0, "Reals called fake"), (1, "Fakes called real")):
+    for label, name in ((0, "Reals called fake"), (1, "Fakes called real")):
         chosen = wrong[labels[wrong] == label]
         chosen = chosen[np.argsort(-np.abs(probability[chosen] - result["threshold"]), kind="stable")][:WORST]
         pictures = [(_picture(data, units, unit), _caption(units, probability, unit)) for unit in chosen]
         total = int((labels[wrong] == label).sum())
         if pictures:
-            blocks += [page.heading(f"{words}: {total:,}"), page.gallery(pictures)]
+            blocks += [page.heading(f"{name}: {total:,}"), page.gallery(pictures)]
     return page.section(
         "The worst mistakes",
         *blocks,

@@ -35,6 +35,32 @@ def test_ece_is_zero_where_what_is_said_comes_true():
     assert metrics.expected_calibration_error(labels, np.repeat([0.1, 0.9], 10)) == pytest.approx(0.1)
 
 
+def test_ece_does_not_depend_on_how_many_of_each_label_were_collected():
+    labels, probabilities = np.repeat([0, 1, 0, 1], [8, 2, 2, 8]), np.repeat([0.3, 0.9], 10)
+    more = np.concatenate([np.flatnonzero(labels == 0), np.repeat(np.flatnonzero(labels == 1), 4)])
+    once = metrics.expected_calibration_error(labels, probabilities)
+    assert metrics.expected_calibration_error(labels[more], probabilities[more]) == pytest.approx(once)
+
+
+def test_ece_of_a_perfect_calibration_is_small_on_few_units():
+    found = []
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        probabilities = 1 / (1 + np.exp(-random.normal(0, 5, 150)))
+        found.append(
+            metrics.expected_calibration_error((random.random(150) < probabilities).astype(int), probabilities)
+        )
+    assert np.mean(found) < 0.05
+
+
+def test_reliability_counts_both_labels_alike():
+    units, said, came = metrics.reliability(np.array([0, 0, 0, 1]), np.array([0.05, 0.55, 0.55, 0.55]))
+    assert units.tolist() == [1, 0, 0, 0, 0, 3, 0, 0, 0, 0]
+    assert said[5] == pytest.approx(0.55)
+    assert came[5] == pytest.approx(1 / (1 + 2 / 3))
+    assert np.isnan(came[1])
+
+
 def test_equal_error_rate_lies_where_the_two_errors_meet():
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1], 20_000)

@@ -1,0 +1,193 @@
+"""Score a detector under every condition and measure it: one of the two results of an evaluation."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.bootstrap import draw_weights
+from components.calibration import score_under
+from components.dataset import Dataset, DatasetWriter
+from components.detector import Detector, calibrated
+from components.errors import InputError
+from components.evaluation.metrics import measure
+from components.evaluation.selective import compare_clips, risk_coverage, with_band
+from components.evaluation.slices import CLEAN, slices, worst
+from components.media import degradations
+from components.progress import follow
+from components.units import Units, unit_probabilities
+
+
+def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]) -> dict[str, Any]:
+    """Judge a detector on some units, clean and under each degradation.
+
+    Args:
+        detector: What is judged.
+        data: The dataset.
+        units: Its units that count.
+        conditions: Names of degradations.
+
+    Returns:
+        A result as it stands in evaluation.json; numpy values are left in it.
+    """
+    with _seen_by(detector, data, units) as (views, seen):
+        logits = {
+            name: _score(detector, views, seen, name)
+            for name in follow([CLEAN, *conditions], "evaluate", "conditions", 1 + len(conditions))
+        }
+    probabilities = {name: unit_probabilities(detector.card, units, values) for name, values in logits.items()}
+    threshold = detector.threshold
+    clean = probabilities[CLEAN]
+
+    def by(values: np.ndarray) -> dict[str, Any]:
+        names = sorted(set(values))
+        return {str(v): measure(units.label[values == v], clean[values == v], threshold) for v in names}
+
+    found = slices(units, probabilities, threshold, draw_weights(units.group))
+    card = detector.card
+    return {
+        "digest": card["digest"],
+        "backbone": card.get("backbone", ""),
+        "recipe": card.get("recipe", ""),
+        "view": str(card.get("view", "")),
+        "threshold": threshold,
+        "overall": measure(units.label, clean, threshold),
+        "by_kind": by(units.kind),
+        "by_label": by(np.array(["real", "fake"], dtype=object)[units.label]),
+        "by_source": by(units.source),
+        "slices": found,
+        "worst_slice": worst(found),
+        "selective": _selective(detector, units, probabilities),
+        "clips": _clips(detector, units, logits, probabilities),
+        "goals": _goals(found, units, probabilities, threshold),
+        "scores": {
+            "unit": units.path,
+            "group": units.group,
+            "label": units.label,
+            "kind": units.kind,
+            "source": units.source,
+            "probability": clean,
+            "degraded": {name: probabilities[name] for name in conditions},
+        },
+    }
+
+
+def _score(detector: Detector, views: Dataset, units: Units, name: str) -> np.ndarray:
+    if name == CLEAN:
+        return score_under(detector.model, views, units, np.full(len(units), "", dtype=object))
+    applies = np.array([degradations.applies(name, kind) for kind in units.kind])
+    out = np.full(len(units.rows), np.nan, dtype=np.float32)
+    if applies.any():
+        chosen = units.only(applies)
+        names = np.full(len(chosen), name, dtype=object)
+        out[applies[units.owner]] = score_under(detector.model, views, chosen, names)
+    return out
+
+
+def _pooled(units: Units, probabilities: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    # Labels and probabilities of every degraded unit.
+    degraded = [values for name, values in probabilities.items() if name != CLEAN]
+    if not degraded:
+        return units.label[:0], probabilities[CLEAN][:0]
+    values = np.concatenate(degraded)
+    known = np.isfinite(values)
+    return np.tile(units.label, len(degraded))[known], values[known]
+
+
+def _selective(detector: Detector, units: Units, probabilities: dict[str, np.ndarray]) -> dict[str, Any]:
+    band = {"low": detector.threshold, "high": detector.threshold, **detector.card.get("abstention", {})}
+    parts = {CLEAN: (units.label, probabilities[CLEAN]), "degraded": _pooled(units, probabilities)}
+    return {
+        "band": band,
+        **{
+            name: {**risk_coverage(*part, detector.threshold), "banded": with_band(*part, band)}
+            for name, part in parts.items()
+            if len(part[0])
+        },
+    }
+
+
+def _clips(
+    detector: Detector, units: Units, logits: dict[str, np.ndarray], probabilities: dict[str, np.ndarray]
+) -> dict[str, Any] | None:
+    clips = np.flatnonzero(units.kind == "clip")
+    if not len(clips):
+        return None
+
+    def averaged(values: np.ndarray) -> np.ndarray:
+        frames = calibrated(detector.card, values, "frame")
+        return np.array([frames[units.owner == clip].mean() for clip in clips])
+
+    means = {name: averaged(values) for name, values in logits.items()}
+    found = {CLEAN: compare_clips(units.label[clips], probabilities[CLEAN][clips], means[CLEAN], detector.threshold)}
+    degraded = [name for name in logits if name != CLEAN]
+    if degraded:
+        labels = np.tile(units.label[clips], len(degraded))
+        aggregated = np.concatenate([probabilities[name][clips] for name in degraded])
+        found["degraded"] = compare_clips(
+            labels, aggregated, np.concatenate([means[name] for name in degraded]), detector.threshold
+        )
+    return found
+
+
+def _goals(
+    found: list[dict[str, Any]], units: Units, probabilities: dict[str, np.ndarray], threshold: float
+) -> dict[str, Any]:
+    """Pick the few numbers that sum up how the detector stands degradation."""
+    clean = next(one for one in found if one["by"] == "all")
+    degraded = [one for one in found if one["by"] == "degradation" and one["enough"]]
+    lowest = worst(degraded)
+    pooled = _pooled(units, probabilities)
+    return {
+        "clean_balanced_accuracy": clean["balanced_accuracy"],
+        "degraded_mean_balanced_accuracy": (
+            float(np.mean([one["balanced_accuracy"] for one in degraded])) if degraded else None
+        ),
+        "worst_degraded": lowest and lowest["slice"],
+        "worst_degraded_to_clean": lowest and lowest["balanced_accuracy"] / clean["balanced_accuracy"],
+        "ece_worst": max((one["ece"] for one in [clean, *degraded]), default=None),
+        "error_at_80_to_full": risk_coverage(*pooled, threshold)["ratio_80"] if len(pooled[0]) else None,
+    }
+
+
+@contextmanager
+def _seen_by(detector: Detector, data: Dataset, units: Units) -> Iterator[tuple[Dataset, Units]]:
+    """Give the dataset as a detector sees it: files are read again where it looks at them in another way."""
+    policies = ("view", "delivery")
+    if all(str(detector.card.get(key, data.card.get(key))) == str(data.card.get(key)) for key in policies):
+        yield data, units
+        return
+    with tempfile.TemporaryDirectory(prefix="views-") as place:
+        yield (
+            _read_again(detector, data, units, Path(place) / "dataset"),
+            replace(units, rows=np.arange(len(units.rows))),
+        )
+
+
+def _read_again(detector: Detector, data: Dataset, units: Units, place: Path) -> Dataset:
+    from components.media.pictures import MediaError
+    from components.media.videos import Sampling
+    from components.media.view import Delivery, ViewPolicy, read_views
+
+    view = ViewPolicy.parse(detector.card["view"])
+    delivery = Delivery.parse(detector.card.get("delivery") or "as-is")
+    sampling = Sampling.parse(data.card["sampling"])
+    moments = data.column("time_s")
+    with DatasetWriter(place, view.shape) as writer:
+        for unit in follow(range(len(units)), "evaluate", "files read again for another view", len(units)):
+            path, rows = units.path[unit], units.rows_of(unit)
+            try:
+                found = {row.get("time_s"): views for views, row in read_views(path, view, sampling, delivery)}
+                wanted = [None if np.isnan(moments[row]) else moments[row] for row in rows]
+                for moment in wanted:
+                    writer.append(found[moment], {})
+            except (MediaError, KeyError, OSError) as error:
+                raise InputError(
+                    f"the detector {detector.card['digest'][:12]} looks at media by {view}, the dataset holds "
+                    f"{data.card.get('view')}, and {path} cannot be read again ({error}); put the media back in place"
+                ) from error
+    return Dataset(place)
