@@ -14,6 +14,7 @@ from components.errors import InputError
 from components.preprocessing.duplicates import SIDE, Links, clusters, near_duplicates, same_value
 
 POLICIES = ("view", "sampling", "delivery")
+NO_LINKS: Links = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 BLANK = 1.0  # gray levels, standard deviation of the thumbnail: an all but even area tells nothing of either label
 GIVEN_RANK = {"test": 0, "validation": 1, "train": 2, "": 3}  # what is nearest to the final judgement is kept
 ROW_ORDER = ("path", "time_s", "pixel_sha256", "label", "content_sha256")
@@ -83,6 +84,13 @@ class Frames:
             raise InputError(f"{column.null_count:,} rows have no thumbnail; extract the media again with this version")
         return np.frombuffer(b"".join(column.to_pylist()), dtype=np.uint8).reshape(-1, SIDE, SIDE)
 
+    def placed(self, rows: np.ndarray, group: np.ndarray, splits: np.ndarray) -> pa.Table:
+        """Return the manifest of some rows with their groups and splits as decided."""
+        table = self.table.take(rows)
+        for name, values in (("group", group), ("split", splits)):
+            table = table.set_column(table.column_names.index(name), name, pa.array(values.tolist(), pa.string()))
+        return table
+
     def views(self, rows: np.ndarray) -> np.ndarray:
         """Return the views of some rows, uint8, (len(rows), views, size, size, 3)."""
         out = np.empty((len(rows), *self.view_shape), dtype=np.uint8)
@@ -131,7 +139,7 @@ class Cleaned:
     near: Links
 
 
-def clean(frames: Frames, repair_split: bool = False) -> Cleaned:
+def clean(frames: Frames, repair_split: bool = False, known: Links = NO_LINKS) -> Cleaned:
     """Find what to drop, and what must stay together.
 
     Dropped are rows that show nothing, exact duplicates, and files of which a copy carries the other label.
@@ -140,6 +148,7 @@ def clean(frames: Frames, repair_split: bool = False) -> Cleaned:
     Args:
         frames: The joined frames.
         repair_split: Drop from a given split what also stands in the test or validation, instead of refusing it.
+        known: Pairs of rows that are known to show the same picture, whatever the search finds.
 
     Raises:
         InputError: A given split leaks.
@@ -153,6 +162,7 @@ def clean(frames: Frames, repair_split: bool = False) -> Cleaned:
     dropped = {int(row): ("blank", "nothing is to be seen") for row in np.flatnonzero(blank)}
     copies = _among(~blank, exact_duplicates(frames.column("pixel_sha256"), rank))
     near = near_duplicates(thumbnails, frames.column("perceptual_hash"), clusters(len(frames), *belongs, copies))
+    near = tuple(np.concatenate(side) for side in zip(near, known, strict=True))
     dropped |= _label_conflicts(path, label, clusters(len(frames), copies, near))
 
     alive = np.array([row not in dropped for row in range(len(frames))])

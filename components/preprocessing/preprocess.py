@@ -9,7 +9,8 @@ import numpy as np
 
 from components.dataset import LABELS, SPLITS, Dataset, DatasetWriter, batches
 from components.errors import InputError
-from components.preprocessing.clean import Frames, clean, rejections_of, require_both_labels
+from components.preprocessing.certificate import certify
+from components.preprocessing.clean import NO_LINKS, Cleaned, Frames, clean, rejections_of, require_both_labels
 from components.preprocessing.duplicates import name_groups
 from components.preprocessing.report import write_report
 from components.preprocessing.split import balance_rows, parse_hold_out, settle, shares_of, split_files
@@ -17,6 +18,7 @@ from components.progress import follow, say
 
 AUDITS = ("warn", "fail")
 BATCH_ROWS = 256
+ROUNDS = 3
 
 
 def preprocess(
@@ -59,11 +61,19 @@ def preprocess(
     label = joined.column("label")
     require_both_labels(label)
 
-    found = clean(joined, repair_split)
+    known = NO_LINKS
+    for _ in range(ROUNDS):
+        found = clean(joined, repair_split, known)
+        require_both_labels(label[found.kept])
+        group = name_groups(found.component, joined.column("content_sha256"))
+        splits = _split_rows(joined, found, group, sources, shares, seed)
+        certificate, missed = certify(joined.placed(found.kept, group[found.kept], splits))
+        if not len(missed):
+            break
+        # What the search for duplicates overlooked and the proof found is kept together as well, and proven again.
+        known = tuple(np.concatenate([old, found.kept[new]]) for old, new in zip(known, missed.T, strict=True))
+
     rows = found.kept
-    require_both_labels(label[rows])
-    group = name_groups(found.component, joined.column("content_sha256"))
-    splits = _split_rows(joined, rows, group[rows], found.given[rows], sources, shares, seed)
     keep, weight = balance_rows(balance, label[rows], splits, joined.column("pixel_sha256")[rows], seed)
     dropped = found.dropped | {int(row): ("undersampled", "the other label has fewer rows") for row in rows[~keep]}
     rows, splits, weight = rows[keep], splits[keep], weight[keep]
@@ -73,12 +83,13 @@ def preprocess(
     card = joined.card | {
         "balance": {"policy": balance, "of": "label", "over": "rows of train and validation"},
         "split": {"shares": dict(zip(SPLITS, shares.tolist(), strict=True)), "seed": seed, "hold_out": hold_out},
+        "certificate": certificate,
         "counts": _counts(joined, rows, splits, group[rows]),
         "dropped": dict(sorted(Counter(reason for reason, _ in dropped.values()).items())),
     }
     with DatasetWriter(output, joined.view_shape) as writer:
         writer.card = card
-        _copy(joined, writer, rows[order], splits[order], weight[order], group)
+        _copy(joined, writer, rows[order], group[rows][order], splits[order], weight[order])
         for rejection in rejections:
             writer.reject(**rejection)
     dataset = Dataset(output)
@@ -89,20 +100,16 @@ def preprocess(
 
 
 def _split_rows(
-    joined: Frames,
-    rows: np.ndarray,
-    group: np.ndarray,
-    given: np.ndarray,
-    hold_out: list[str],
-    shares: np.ndarray,
-    seed: int,
+    joined: Frames, found: Cleaned, group: np.ndarray, hold_out: list[str], shares: np.ndarray, seed: int
 ) -> np.ndarray:
     # A split counts files, not rows: a video is one file however many frames it gave.
+    rows = found.kept
     _, first, file = np.unique(joined.column("path")[rows], return_index=True, return_inverse=True)
-    label, kind, source = (joined.column(name)[rows][first] for name in ("label", "kind", "source"))
-    fixed, shares = settle(given[first], group[first], source, hold_out, shares)
+    label, kind, source = (joined.column(name)[rows[first]] for name in ("label", "kind", "source"))
+    group, given = group[rows[first]], found.given[rows[first]]
+    fixed, shares = settle(given, group, source, hold_out, shares)
     strata = list(zip(label.tolist(), kind, source, strict=True))
-    places = split_files(group[first], label, strata, fixed, shares=shares, seed=seed)
+    places = split_files(group, label, strata, fixed, shares=shares, seed=seed)
     return np.array(SPLITS)[places][file]
 
 
@@ -113,15 +120,13 @@ def _order(joined: Frames, rows: np.ndarray, splits: np.ndarray) -> np.ndarray:
 
 
 def _copy(
-    joined: Frames, writer: DatasetWriter, rows: np.ndarray, splits: np.ndarray, weight: np.ndarray, group: np.ndarray
+    joined: Frames, writer: DatasetWriter, rows: np.ndarray, group: np.ndarray, splits: np.ndarray, weight: np.ndarray
 ) -> None:
     parts = list(batches(np.arange(len(rows)), BATCH_ROWS))
     for part in follow(parts, "preprocess", f"batches of {BATCH_ROWS} rows written", len(parts)):
-        views = joined.views(rows[part])
-        manifest = joined.table.take(rows[part]).to_pylist()
-        for number, row, view in zip(part, manifest, views, strict=True):
-            placed = {"split": str(splits[number]), "weight": float(weight[number]), "group": str(group[rows[number]])}
-            writer.append(view, row | placed)
+        manifest = joined.placed(rows[part], group[part], splits[part]).to_pylist()
+        for view, row, amount in zip(joined.views(rows[part]), manifest, weight[part], strict=True):
+            writer.append(view, row | {"weight": float(amount)})
 
 
 def _counts(joined: Frames, rows: np.ndarray, splits: np.ndarray, group: np.ndarray) -> dict[str, Any]:
