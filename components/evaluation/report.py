@@ -171,7 +171,7 @@ def _with_interval(one: dict[str, Any], key: str) -> str | None:
     if not interval:
         return f"{one[key]:.3f}"
     low, high = (f"{edge:.2f}".removeprefix("0") for edge in interval)
-    return f"{one[key]:.3f} ({low}\N{NO-BREAK HYPHEN}{high})".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{one[key]:.3f} ({low}\N{NON-BREAKING HYPHEN}{high})".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _forest(evaluation: dict[str, Any]) -> Any:
