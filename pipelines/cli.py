@@ -62,7 +62,7 @@ def _fail(options: argparse.Namespace, message: str, code: int) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
-    from pipelines import submit
+    from pipelines import doctor, job, submit
 
     parser = argparse.ArgumentParser(prog="ai-vs-real", description="Decides whether media are real or AI-generated.")
     parser.add_argument("--version", action="version", version=VERSION)
@@ -72,6 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     submit.add_parser(commands)
     _add_stages(commands)
     _add_check(commands)
+    _add_score(commands)
+    job.add_parser(commands)
+    doctor.add_parser(commands)
     _add_sample(commands)
     for command in commands.choices.values():
         command.add_argument("--verbose", action="store_true", help="show the traceback of an error")
@@ -361,6 +364,24 @@ def _answered(answer: dict[str, Any]) -> str:
     if answer.get("error"):
         return f"{answer['path']}: cannot be read: {answer['error']}"
     return f"{answer['path']}: {answer['verdict']}  (probability of fake {answer['probability']:.2f})"
+
+
+def _add_score(commands: Any) -> None:
+    command = commands.add_parser("score", help="ask about every file of a directory", description=_score.__doc__)
+    command.add_argument("media", help="a directory of pictures and videos, or one file")
+    command.add_argument("--output", type=Path, help="the answers, a line of JSON each (HOME/verdicts.jsonl)")
+    command.add_argument("--model-name", default="ai-vs-real", help="in the registry (%(default)s)")
+    command.add_argument("--version", default="", help="in the registry (the champion)")
+    command.set_defaults(run=_score)
+
+
+def _score(options: argparse.Namespace) -> None:
+    """Write the champion's verdict on every picture and video below a directory."""
+    from components.prediction.verdict import check_media
+
+    output = options.output or run_home() / "verdicts.jsonl"
+    check_media(options.media, options.model_name, options.version, output)
+    print(output)
 
 
 def _add_sample(commands: Any) -> None:

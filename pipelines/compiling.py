@@ -61,7 +61,7 @@ def compile_manifests(directory: Path, namespace: str = "kubeflow") -> list[Path
 @contextlib.contextmanager
 def compiled_for(cluster: Path | None) -> Iterator[None]:
     """Have the pipelines traced for the cluster that a file describes, and for the one before again afterwards."""
-    from pipelines import resources, training
+    from pipelines import resources, scoring, training
 
     if cluster is None:
         yield
@@ -70,12 +70,14 @@ def compiled_for(cluster: Path | None) -> Iterator[None]:
     os.environ[resources.VARIABLE] = str(cluster)
     try:
         importlib.reload(training)
+        importlib.reload(scoring)
         yield
     finally:
         os.environ.pop(resources.VARIABLE)
         if before is not None:
             os.environ[resources.VARIABLE] = before
         importlib.reload(training)
+        importlib.reload(scoring)
 
 
 def digest_of(compiled: Path) -> str:
@@ -84,9 +86,10 @@ def digest_of(compiled: Path) -> str:
 
 
 def _pipelines() -> dict[str, Any]:
+    from pipelines.scoring import scoring
     from pipelines.training import training
 
-    return {"training": training}
+    return {"training": training, "scoring": scoring}
 
 
 def _write(pipeline: Any, path: Path, **options: Any) -> Path:
