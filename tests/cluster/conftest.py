@@ -39,6 +39,7 @@ class Kubeflow(ThreadingHTTPServer):
 
     Attributes:
         token: Bearer token that is asked for; empty for none.
+        release: Told by the v1beta1 health check; empty where that is gone.
         front: "" for the API, "older" for a server without v2beta1, "login" for a page in front of it.
         script: Of a run, one entry a look: (state of the run, {step: state}); the last one stays.
         faults: Statuses to answer the next looks at a run with, in place of it.
@@ -48,7 +49,7 @@ class Kubeflow(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answers)
-        self.token, self.front = "", ""
+        self.token, self.front, self.release = "", "", ""
         self.script = [("SUCCEEDED", {})]
         self.faults: list[int] = []
         self.pipelines: dict[str, api.V2beta1Pipeline] = {}
@@ -184,6 +185,8 @@ class Answers(BaseHTTPRequestHandler):
             return self.answer(200, b"<html>Sign in</html>", "text/html")
         if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
             return self.answer(401, b'{"error": "Unauthorized", "code": 16}')
+        if self.server.release and parts.path == "/apis/v1beta1/healthz":
+            return self.answer(200, json.dumps({"tag_name": self.server.release}).encode())
         prefix = "/apis/v1beta1/" if self.server.front == "older" else "/apis/v2beta1/"
         for method, pattern, function in ROUTES:
             match = re.fullmatch(re.escape(prefix) + pattern, parts.path)
