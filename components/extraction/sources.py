@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -30,7 +31,7 @@ class MediaItem:
         source: Camera or generator where known, else the folder's name.
         group: What must not cross a split, as given; "" where it was not.
         split: train, validation or test as given; "" where it was not.
-        location: Where the bytes are: a local path.
+        location: Where the bytes are: a local path or gs://BUCKET/OBJECT.
     """
 
     path: str
@@ -89,25 +90,35 @@ class Disk:
         yield Path(location)
 
 
-def store_of(location: str) -> Store:
-    """Return the store that a location belongs to."""
+@functools.cache
+def _store(in_bucket: bool) -> Store:
+    if in_bucket:
+        from components.extraction.buckets import Buckets
+
+        return Buckets()
     return Disk()
+
+
+def store_of(location: str) -> Store:
+    """Return the store that a location belongs to: a bucket for gs://, else this machine."""
+    return _store(location.startswith("gs://"))
 
 
 def list_media(media: str) -> list[MediaItem]:
     """List the labelled files of a directory or of a list, ordered by path.
 
     Args:
-        media: A directory laid out as one of LAYOUTS, or a list with the columns path and label, and optionally source,
-            group and split.
+        media: A directory or gs://BUCKET/PREFIX, laid out as one of LAYOUTS; or a list with the columns path and
+            label, and optionally source, group and split.
 
     Raises:
         InputError: Nothing is there, or a label is missing, or it is not laid out as one of LAYOUTS.
     """
     media = str(media)
+    _store.cache_clear()  # a store remembers what it listed, and each listing shall look afresh
     if not media:
         raise InputError(f"no media given; name {LAYOUTS}")
-    if PurePosixPath(media).suffix.lower() in _READERS and not os.path.isdir(media):
+    if os.path.splitext(media)[1].lower() in _READERS and not os.path.isdir(media):
         items = _listed(media)
     else:
         items = _tree(media)
@@ -215,13 +226,15 @@ def _tree(root: str) -> list[MediaItem]:
 
 def _tree_item(store: Store, root: str, name: str, split: bool) -> MediaItem | None:
     """Read split, label and source from a name such as test/fake/sdxl/a.png; None where it lies in other folders."""
+    location = store.location(root, name)
+    name = os.fsencode(name).decode("utf-8", "backslashreplace")  # a name on disk need not be text
     folders = name.split("/")[:-1]
     given = SPLIT_FOLDERS.get(folders.pop(0).lower()) if split else ""
     label = folders.pop(0).lower() if folders else ""
     if given is None or label not in LABELS:
         return None
     source = folders[0] if folders else label
-    return MediaItem(name, LABELS.index(label), source, "", given, store.location(root, name))
+    return MediaItem(name, LABELS.index(label), source, "", given, location)
 
 
 def _listed(media: str) -> list[MediaItem]:
@@ -230,7 +243,7 @@ def _listed(media: str) -> list[MediaItem]:
         raise InputError(f"media list {media} does not exist or cannot be read; give {LAYOUTS}")
     try:
         with store.fetch(media) as path:
-            rows = _READERS[PurePosixPath(media).suffix.lower()](path)
+            rows = _READERS[os.path.splitext(media)[1].lower()](path)
     except (OSError, ValueError, csv.Error) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -267,7 +280,7 @@ def _list_item(media: str, root: str, number: int, row: Any) -> MediaItem:
             "label is real, fake, 0 or 1, split is train, validation or test"
         )
     source = str(row.get("source") or "") or PurePosixPath(path).parent.name or LABELS[label]
-    location = store_of(root).location(root, path)
+    location = store_of(path if path.startswith("gs://") else root).location(root, path)
     return MediaItem(path, label, source, str(row.get("group") or ""), SPLIT_FOLDERS.get(split, ""), location)
 
 
