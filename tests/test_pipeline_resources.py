@@ -1,0 +1,204 @@
+"""What the compiled pipeline asks of a cluster, value by value, in both documents of its YAML."""
+
+import pytest
+import yaml
+
+from components.errors import InputError
+from pipelines.compiling import COMPILED, compile_pipelines, compiled_for
+from pipelines.resources import Cluster
+
+STEPS = ("list-media", "extract-frames", "preprocess", "train", "find-champion", "evaluate", "register")
+
+
+class Compiled:
+    """Both documents of a compiled pipeline, by step."""
+
+    def __init__(self, path):
+        self.specification, self.platforms = yaml.load_all(
+            path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
+        self.kubernetes = self.platforms["platforms"]["kubernetes"]
+
+    def asked(self, step):
+        return self.specification["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
+
+    def placed(self, step):
+        return self.kubernetes["deploymentSpec"]["executors"][f"exec-{step}"]
+
+    def tasks(self):
+        """Every task by name, those of the loop included."""
+        tasks = dict(self.specification["root"]["dag"]["tasks"])
+        for component in self.specification["components"].values():
+            tasks |= component.get("dag", {}).get("tasks", {})
+        return tasks
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return Compiled(COMPILED / "training.yaml")
+
+
+@pytest.fixture(scope="module")
+def compile_with(tmp_path_factory):
+    """Compile the training pipeline for a cluster described by YAML."""
+
+    def compile_(text):
+        directory = tmp_path_factory.mktemp("cluster")
+        (directory / "cluster.yaml").write_text(text)
+        with compiled_for(directory / "cluster.yaml"):
+            compile_pipelines(directory)
+        return Compiled(directory / "training.yaml")
+
+    return compile_
+
+
+@pytest.mark.parametrize(
+    ("step", "values"),
+    [
+        ("list-media", ("250m", "1", "512Mi", "2Gi")),
+        ("extract-frames", ("1", "2", "1Gi", "4Gi")),
+        ("preprocess", ("1", "2", "2Gi", "8Gi")),
+        ("train", ("2", "4", "8Gi", "12Gi")),
+        ("find-champion", ("250m", "1", "512Mi", "2Gi")),
+        ("evaluate", ("1", "4", "4Gi", "8Gi")),
+        ("register", ("250m", "1", "512Mi", "2Gi")),
+    ],
+)
+def test_every_step_asks_for_processors_and_memory(compiled, step, values):
+    asked = compiled.asked(step)
+    names = ("resourceCpuRequest", "resourceCpuLimit", "resourceMemoryRequest", "resourceMemoryLimit")
+    assert tuple(asked[name] for name in names) == values
+
+
+def test_the_gpu_is_for_training_alone(compiled):
+    assert [step for step in STEPS if "accelerator" in compiled.asked(step)] == ["train"]
+    accelerator = compiled.asked("train")["accelerator"]
+    # Text, and no placeholder: the backend reads a number among the parameters as "" and drops the GPU.
+    assert (accelerator["resourceType"], accelerator["resourceCount"]) == ("nvidia.com/gpu", "1")
+    place = compiled.placed("train")
+    assert place["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    memory = {"volumeName": "shared-memory", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "2Gi"}
+    assert place["emptyDirMounts"] == [memory]
+    assert "nodeSelector" not in place
+    for step in set(STEPS) - {"train"}:
+        assert not {"tolerations", "nodeSelector", "emptyDirMounts"} & set(compiled.placed(step))
+
+
+def test_every_step_has_a_timeout_and_runs_as_nobody_in_particular(compiled):
+    hours = {step: int(compiled.placed(step)["activeDeadlineSeconds"]) / 3600 for step in STEPS}
+    assert hours == {
+        "list-media": 1,
+        "extract-frames": 6,
+        "preprocess": 6,
+        "train": 24,
+        "find-champion": 1,
+        "evaluate": 6,
+        "register": 1,
+    }
+    for step in STEPS:
+        user = {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
+        assert compiled.placed(step)["securityContext"] == user
+
+
+def test_retries_wait_longer_each_time_and_what_touches_the_registry_is_never_cached(compiled):
+    tasks = compiled.tasks()
+    for step in STEPS:
+        policy = tasks[step]["retryPolicy"]
+        assert policy["maxRetryCount"] == (3 if step == "train" else 2)
+        assert (policy["backoffDuration"], policy["backoffFactor"]) == ("60s", 2.0)
+        assert policy["backoffMaxDuration"] == "900s"
+    cached = {step for step in STEPS if tasks[step]["cachingOptions"].get("enableCache")}
+    assert cached == {"extract-frames", "preprocess", "train", "evaluate"}
+
+
+def test_secrets_and_addresses_come_by_name(compiled):
+    def names(step, kind, name, key):
+        return {entry[name]: [pair[key] for pair in entry["keyToEnv"]] for entry in compiled.placed(step).get(kind, ())}
+
+    mlflow = ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"]
+    for step in STEPS:
+        registry = step in ("train", "find-champion", "evaluate", "register")
+        records = step in ("extract-frames", "preprocess", "register")
+        config = {"ai-vs-real-config": ["MLFLOW_TRACKING_URI"]} if registry else {}
+        assert names(step, "configMapAsEnv", "configMapName", "configMapKey") == config
+        secrets = ({"ai-vs-real-mlflow": mlflow} if registry else {}) | (
+            {"ai-vs-real-mongodb": ["MONGODB_URI"]} if records else {}
+        )
+        assert names(step, "secretAsEnv", "secretName", "secretKey") == secrets
+        for entry in compiled.placed(step).get("secretAsEnv", ()):
+            assert entry["optional"] is (entry["secretName"] == "ai-vs-real-mlflow")
+    text = yaml.safe_dump(compiled.specification) + yaml.safe_dump(compiled.platforms)
+    assert "mongodb://" not in text
+    assert "password:" not in text.lower()
+
+
+def test_a_run_has_a_deadline_a_life_and_a_volume_to_resume_from(compiled):
+    config = compiled.kubernetes["pipelineConfig"]
+    assert config["activeDeadlineSeconds"] == 3 * 86400
+    assert config["resourceTtlOnCompletion"] == 7 * 86400
+    assert config["workspace"]["size"] == "20Gi"
+
+
+def test_another_cluster_is_another_yaml(compile_with):
+    compiled = compile_with(
+        "accelerators: 4\n"
+        "evaluation_accelerators: 1\n"
+        "gpu_nodes: {pool: a100, zone: b}\n"
+        "spot: true\n"
+        "shared_memory: 8Gi\n"
+        "image_pull_secrets: [registry]\n"
+        "user: null\n"
+        "workspace: 100Gi\n"
+        "days: 1\n"
+        "kept_days: 0.5\n"
+        "steps:\n"
+        "  train: {cpu: '8', cpu_limit: '8', memory: 32Gi, memory_limit: 64Gi, hours: 48, retries: 5}\n"
+        "  extract_frames: {cpu: 500m}\n"
+    )
+    spot = "cloud.google.com/gke-spot"
+    for step, count in (("train", "4"), ("evaluate", "1")):
+        assert compiled.asked(step)["accelerator"]["resourceCount"] == count
+        place = compiled.placed(step)
+        assert place["nodeSelector"]["labels"] == {"pool": "a100", "zone": "b", spot: "true"}
+        assert place["tolerations"][1] == {"key": spot, "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+        assert place["emptyDirMounts"][0]["sizeLimit"] == "8Gi"
+    for step in STEPS:
+        assert [secret["secretName"] for secret in compiled.placed(step)["imagePullSecret"]] == ["registry"]
+        assert "securityContext" not in compiled.placed(step)
+    asked = compiled.asked("train")
+    assert (asked["resourceCpuRequest"], asked["resourceCpuLimit"]) == ("8", "8")
+    assert (asked["resourceMemoryRequest"], asked["resourceMemoryLimit"]) == ("32Gi", "64Gi")
+    assert compiled.placed("train")["activeDeadlineSeconds"] == str(48 * 3600)
+    assert compiled.tasks()["train"]["retryPolicy"]["maxRetryCount"] == 5
+    assert compiled.asked("extract-frames")["resourceCpuRequest"] == "500m"
+    config = compiled.kubernetes["pipelineConfig"]
+    assert (config["activeDeadlineSeconds"], config["resourceTtlOnCompletion"]) == (86400, 43200)
+    assert config["workspace"]["size"] == "100Gi"
+
+
+def test_a_cluster_without_gpu_asks_for_none(compile_with, compiled):
+    without = compile_with("accelerators: 0\n")
+    assert all("accelerator" not in without.asked(step) for step in STEPS)
+    assert "tolerations" not in without.placed("train")
+    assert without.specification["components"] == compiled.specification["components"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpus: 1", "sets 'gpus'; it may set accelerator, accelerators"),
+        ("accelerators: one", "sets accelerators to 'one'; it takes <class 'int'>, such as 1"),
+        ("steps: {trian: {cpu: '1'}}", "names the step 'trian'; the steps are list_media"),
+        ("steps: {train: {cores: 1}}", "step train sets 'cores'; it may set cpu"),
+        ("steps: {train: {cpu: 1}}", "step train sets cpu to 1; it takes <class 'str'>, such as '2'"),
+        ("- a", "is no mapping of settings"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_cluster_file_that_says_something_else_is_refused(tmp_path, text, message):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"cluster file .*cluster\.yaml") as caught:
+        Cluster.read(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
