@@ -25,12 +25,12 @@ def result(name, shift, degraded=None, seed=0, ece=0.05):
         once = np.ones((1, UNITS), "float32")
         values = {key: float(value[0]) for key, value in replicates(labels, probability, 0.5, once).items()}
         return {
-            "type": kind,
-            "name": named,
+            "slice": named,
+            "by": kind,
             "enough": True,
             **values,
             "ece": ece,
-            "interval": intervals(labels, probability, 0.5, weights),
+            "intervals": intervals(labels, probability, 0.5, weights),
         }
 
     conditions = {key: scored(by) for key, by in (degraded or {"jpeg:30": shift / 2}).items()}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,9 @@ from components import registry
 from components.detector import read_card
 from components.errors import InputError
 from components.progress import say
-from components.records import Records, now, open_records
+from components.records import DuplicateError, Records, open_records
 from components.registration.gate import Check, Decision, Gate, decide
-
-PROMOTED, REFUSED = "promoted", "refused"
+from components.registration.history import GATE, PROMOTED, REFUSED, Event, History, called
 
 
 def find_champion(model: str | Path, model_name: str) -> str:
@@ -24,7 +24,8 @@ def find_champion(model: str | Path, model_name: str) -> str:
         model: Directory of the detector.
         model_name: Of the registered model.
     """
-    champion = registry.find(model_name)
+    with open_records() as records:
+        champion = History(records, model_name).settle()
     if champion is None or champion.digest == read_card(model)["digest"]:
         return ""
     return champion.version
@@ -52,73 +53,104 @@ def register(model: str | Path, evaluation: str | Path, *, model_name: str, gate
     if judged["candidate"]["digest"] != card["digest"]:
         raise InputError(f"{evaluation} judges another detector than {model}; evaluate this one first")
     policy = Gate.parse(gate)
-    question = _digest(model_name, card["digest"], json.dumps(judged, sort_keys=True), str(policy))
+    question = _digest(model_name, json.dumps(judged, sort_keys=True), str(policy))
     with open_records() as records:
-        champion = registry.find(model_name)
-        known = records.find("promotions", {"question": question}, limit=1)
-        if known and known[0]["champion_after"] == (champion.version if champion else ""):
-            say("register", f"{known[0]['decision']} before, as version {known[0]['version']}; nothing has changed")
-            return known[0]
-        decision = judge(judged, policy, champion)
-        version = _enter(model_name, Path(model), card, champion, decision)
-        outcome = {
-            "_id": f"{model_name}/{now()}",
-            "at": now(),
-            "question": question,
-            "name": model_name,
-            "decision": PROMOTED if decision.promote else REFUSED,
-            "version": version,
-            "champion_before": champion.version if champion else "",
-            "champion_after": version if decision.promote else champion.version if champion else "",
-            "reasons": decision.reasons,
-            "checks": [asdict(check) for check in decision.checks],
-            "gate": str(policy),
-            "metrics": judged["candidate"]["overall"],
-            "champion_metrics": judged["champion"]["overall"] if judged["champion"] else None,
-            "model_digest": card["digest"],
-            "dataset_digest": judged["dataset_digest"],
-            "rows_digest": judged["rows_digest"],
-            "run_id": card.get("run_id", ""),
-        }
-        _record(records, outcome, card, judged)
-    say("register", f"{outcome['decision']}: version {version} of {model_name}: {'; '.join(outcome['reasons'])}")
-    return outcome
+        history = History(records, model_name)
+        while True:
+            champion, known = history.settle(), history.decided(question)
+            if known and known["champion_after"] == (champion.version if champion else ""):
+                say("register", f"{known['kind']} before, as version {known['version']}; nothing has changed")
+                return {"decision": known["kind"], **known}
+            decision = judge(judged, policy, champion, history.rolled_back(card["digest"]))
+            details = _details(question, policy, decision, judged, card)
+            _record(records, details, card, judged)
+            with suppress(DuplicateError):  # another process changed the champion meanwhile: decide again
+                event = _enter(history, Path(model), champion, decision, details)
+                break
+    say("register", f"{event['kind']}: version {event['version']} of {model_name}: {'; '.join(event['reasons'])}")
+    return {"decision": event["kind"], **event}
 
 
-def judge(evaluation: Mapping[str, Any], gate: Gate, champion: registry.Version | None) -> Decision:
-    """Decide on a candidate, given who is champion now: it may be the candidate, or not who the evaluation met."""
-    if champion and champion.digest == evaluation["candidate"]["digest"]:
-        return Decision((Check("itself", False, f"it is the champion itself, version {champion.version}"),))
+def judge(
+    evaluation: Mapping[str, Any], gate: Gate, champion: registry.Version | None, rolled_back: Mapping[str, Any] | None
+) -> Decision:
+    """Decide on a candidate, given what the evaluation cannot know.
+
+    Args:
+        evaluation: What `evaluate` wrote.
+        gate: What must be shown.
+        champion: Who is champion now: it may be the candidate, or not who the evaluation met.
+        rolled_back: The event that took the candidate out of service, if one did.
+    """
     met, is_now = evaluation["champion_version"], champion.version if champion else ""
+    if champion and champion.digest == evaluation["candidate"]["digest"]:
+        return Decision((Check("itself", False, f"it is the champion itself, version {is_now}"),))
+    if rolled_back:
+        text = f"it was rolled back on {rolled_back['at'][:10]} ({rolled_back['reasons'][0]}); promote it by hand"
+        return Decision((Check("rolled back", False, text),))
     if met != is_now:
-        text = f"it was compared with {_called(met)}, and now there is {_called(is_now)}: evaluate again"
+        text = f"it was compared with {called(met)}, and now there is {called(is_now)}: evaluate again"
         return Decision((Check("evaluation", False, text),))
-    return decide(evaluation, gate)
+    return decide(*sides(evaluation), gate)
 
 
-def _called(version: str) -> str:
-    return f"champion version {version}" if version else "no champion"
+def sides(evaluation: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the candidate's evaluation and the champion's, each with what both share."""
+    shared = {key: evaluation.get(key) for key in ("rows_digest", "certificate", "audit")}
+    champion = evaluation["champion"]
+    version = {"version": evaluation["champion_version"]}
+    return {**shared, **evaluation["candidate"]}, champion and {**shared, **champion, **version}
 
 
 def _enter(
-    name: str, model: Path, card: Mapping[str, Any], champion: registry.Version | None, decision: Decision
-) -> str:
-    """Put the detector into the registry under the alias that it earned and return its version."""
-    if champion and champion.digest == card["digest"]:
-        return champion.version
-    tags = {"backbone": card.get("backbone", ""), "gate": decision.reasons[0]}
-    version = registry.add_version(name, model, card.get("run_id", ""), tags).version
-    registry.set_alias(name, registry.CHAMPION if decision.promote else registry.CHALLENGER, version)
-    return version
+    history: History,
+    model: Path,
+    champion: registry.Version | None,
+    decision: Decision,
+    details: Mapping[str, Any],
+) -> Event:
+    """Put the detector into the registry, and the decision with the alias that it earned into the history."""
+    incumbent = champion.version if champion else ""
+    if champion and champion.digest == details["digest"]:
+        version, challenger = champion.version, None
+    else:
+        tags = {"backbone": details["backbone"], "gate": decision.reasons[0]}
+        version = registry.add_version(history.name, model, details["run_id"], tags).version
+        challenger = "" if decision.promote else version
+    return history.append(
+        PROMOTED if decision.promote else REFUSED,
+        version,
+        champion=version if decision.promote else incumbent,
+        challenger=challenger,
+        reasons=decision.reasons,
+        by=GATE,
+        details=details,
+    )
 
 
-def _record(records: Records, outcome: Mapping[str, Any], card: Mapping[str, Any], judged: Mapping[str, Any]) -> None:
-    run = outcome["run_id"] or outcome["model_digest"]
+def _details(
+    question: str, gate: Gate, decision: Decision, judged: Mapping[str, Any], card: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "question": question,
+        "gate": str(gate),
+        "checks": [asdict(check) for check in decision.checks],
+        "metrics": judged["candidate"]["overall"],
+        "champion_metrics": judged["champion"] and judged["champion"]["overall"],
+        "digest": card["digest"],
+        "dataset_digest": judged["dataset_digest"],
+        "rows_digest": judged["rows_digest"],
+        "backbone": card.get("backbone", ""),
+        "run_id": card.get("run_id", ""),
+    }
+
+
+def _record(records: Records, details: Mapping[str, Any], card: Mapping[str, Any], judged: Mapping[str, Any]) -> None:
+    run = details["run_id"] or details["digest"]
+    shared = {key: details[key] for key in ("digest", "dataset_digest", "rows_digest")}
     results = {who: _numbers(judged[who]) for who in ("candidate", "champion")}
-    shared = {key: outcome[key] for key in ("model_digest", "dataset_digest", "rows_digest", "version", "decision")}
-    records.put("results", {"_id": outcome["question"], "run": run, **shared, **results})
-    records.put("runs", {"_id": run, "model_name": outcome["name"], **shared, "card": card})
-    records.append("promotions", outcome)
+    records.put("results", {"_id": details["question"], "run": run, **shared, **results})
+    records.put("runs", {"_id": run, **shared, "card": card})
 
 
 def _numbers(result: Mapping[str, Any] | None) -> dict[str, Any] | None:

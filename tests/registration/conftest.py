@@ -4,39 +4,33 @@ import hashlib
 import json
 
 import pytest
+from judged import SHARED, result
 
 
 @pytest.fixture
 def make(tmp_path):
-    """Return a function that writes a detector and its evaluation, and returns both paths."""
+    """Return a function that writes a detector and its evaluation, and returns both paths.
 
-    def write(name, roc_auc=0.9, *, champion=None, champion_version="", **overall):
-        digest = hashlib.sha256(name.encode()).hexdigest()
+    `shift` is how good it is; the champion is another's name, shift and version.
+    """
+
+    def write(name, shift=2.0, champion=None, **changes):
         model = tmp_path / name
         model.mkdir(exist_ok=True)
         (model / "model.keras").write_bytes(name.encode())
-        (model / "card.json").write_text(json.dumps({"format": 1, "digest": digest, "versions": {"keras": "3.15.1"}}))
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        card = {"format": 1, "digest": digest, "backbone": "b0", "versions": {"keras": "3.15.1"}}
+        (model / "card.json").write_text(json.dumps(card))
+        theirs, their_shift, version = champion or ("", 0, "")
         judged = {
             "format": 1,
-            "dataset_digest": "d" * 64,
-            "rows_digest": "r" * 64,
-            "candidate": {"digest": digest, "overall": {**GOOD, "roc_auc": roc_auc, **overall}},
-            "champion": champion and {"digest": "c" * 64, "overall": {**GOOD, "roc_auc": champion}},
-            "champion_version": champion_version,
+            **SHARED,
+            "candidate": {**result(name, shift), **changes},
+            "champion": result(theirs, their_shift) if champion else None,
+            "champion_version": version,
         }
         evaluation = tmp_path / f"{name}.json"
         evaluation.write_text(json.dumps(judged))
         return model, evaluation
 
     return write
-
-
-GOOD = {
-    "n": 200,
-    "roc_auc": 0.9,
-    "average_precision": 0.9,
-    "balanced_accuracy": 0.8,
-    "accuracy_real": 0.8,
-    "accuracy_fake": 0.8,
-    "ece": 0.05,
-}
