@@ -4,6 +4,7 @@ import hashlib
 from itertools import count
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -22,6 +23,15 @@ def picture(seed: int) -> np.ndarray:
     """A smooth random picture: no two are alike, none is blank."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3)).astype(np.float32)
     return np.kron(coarse, np.ones((SIZE // 4, SIZE // 4, 1), dtype=np.float32)).astype(np.uint8)
+
+
+def scene(seed: int, size: int = 160) -> np.ndarray:
+    """A picture with the 1/f spectrum of natural ones."""
+    random = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) + 1 / size
+    noise = np.fft.rfft2(random.normal(size=(3, size, size)) + random.normal(size=(size, size)))
+    waves = np.fft.irfft2(noise / frequency**1.2, s=(size, size)).transpose(1, 2, 0)
+    return np.clip(128 + 50 * (waves - waves.mean()) / waves.std(), 0, 255).astype(np.uint8)
 
 
 def row(name: str, label: int, pixels: np.ndarray, **changes) -> tuple[np.ndarray, dict]:
@@ -46,7 +56,8 @@ def row(name: str, label: int, pixels: np.ndarray, **changes) -> tuple[np.ndarra
         weight=1.0,
         split="",
     )
-    return pixels[None], entry | changes
+    views = cv2.resize(pixels, (SIZE, SIZE), interpolation=cv2.INTER_AREA)[None]
+    return views, entry | changes
 
 
 def media(files: int = 20) -> list[tuple[np.ndarray, dict]]:
@@ -81,5 +92,6 @@ def data(tmp_path):
         media=media,
         row=row,
         picture=picture,
+        scene=scene,
         frames=lambda rows, rejections=(), **card: write(tmp_path / f"frames{next(made)}", rows, rejections, **card),
     )
