@@ -60,8 +60,9 @@ td.number,th.number{text-align:right;white-space:nowrap}td.code{font-family:ui-m
 overflow-wrap:anywhere}
 figure{margin:14px 0;max-width:100%}figure img{display:block;max-width:100%;height:auto;border-radius:6px}
 figcaption{color:var(--soft);font-size:13px;margin-top:6px}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(92px,1fr));gap:8px;margin:10px 0 16px}
-.gallery figure{margin:0}.gallery img{width:100%;aspect-ratio:1;object-fit:cover}
+.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(calc(92px*var(--ratio,1)),1fr));gap:8px;
+margin:10px 0 16px}
+.gallery figure{margin:0}.gallery img{width:100%;aspect-ratio:var(--ratio,1);object-fit:cover}
 .gallery figcaption{font-size:11.5px;line-height:1.35;margin-top:3px;overflow-wrap:anywhere}
 .badge{display:inline-block;font-size:12.5px;font-weight:560;line-height:1.5;padding:1px 9px;border-radius:99px;
 white-space:nowrap;color:var(--tone);background:color-mix(in srgb,var(--tone) 11%,#fff)}
@@ -72,7 +73,7 @@ code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.88em;backgroun
 padding:1px 5px;overflow-wrap:anywhere}
 footer{color:var(--soft);font-size:13px}
 @media(max-width:640px){main{padding:28px 14px 48px}section{padding:18px 16px}h1{font-size:25px}
-.numbers{grid-template-columns:repeat(2,1fr)}.gallery{grid-template-columns:repeat(auto-fill,minmax(76px,1fr))}}
+.numbers{grid-template-columns:repeat(2,1fr)}.gallery{grid-template-columns:repeat(auto-fill,minmax(calc(76px*var(--ratio,1)),1fr))}}
 """
 
 
@@ -185,9 +186,10 @@ def figure(content: Any, caption: Any = "", width: int | None = None) -> Html:
     )
 
 
-def gallery(pictures: Iterable[tuple[bytes, Any]]) -> Html:
-    """Return a grid of small square pictures: (PNG or JPEG bytes, caption) each."""
-    return Html('<div class="gallery">' + "".join(figure(content, caption) for content, caption in pictures) + "</div>")
+def gallery(pictures: Iterable[tuple[bytes, Any]], ratio: float = 1.0) -> Html:
+    """Return a grid of small pictures: (PNG or JPEG bytes, caption) each, of one ratio of width to height."""
+    cells = "".join(figure(content, caption) for content, caption in pictures)
+    return Html(f'<div class="gallery" style="--ratio:{ratio}">{cells}</div>')
 
 
 def jpeg(pixels: np.ndarray, size: int = 96) -> bytes:

@@ -54,7 +54,8 @@ def evaluate(
     units = _test_units(data)
     say("evaluate", f"{len(units):,} pictures and clips, {len(units.rows):,} rows of the test split")
     conditions = degradations.parse(degraded)
-    candidate = judge(Detector(model), data, units, conditions)
+    detector = Detector(model)
+    candidate = judge(detector, data, units, conditions)
     incumbent = judge(Detector(champion), data, units, conditions) if champion else None
     evaluation = {
         "format": FORMAT,
@@ -71,7 +72,7 @@ def evaluate(
     evaluation["candidate"]["limits"] = limits(evaluation)
     write_whole(output, json.dumps(evaluation, allow_nan=False))
     if report:
-        write_whole(report, write_report(evaluation, data, units))
+        write_whole(report, write_report(evaluation, data, units, _viewer(detector, data)))
     overall = evaluation["candidate"]["overall"]
     say("evaluate", f"ROC AUC {overall['roc_auc']:.3f}, balanced accuracy {overall['balanced_accuracy']:.3f}")
     return evaluation
@@ -134,6 +135,11 @@ def _test_units(data: Dataset) -> Units:
             f"the test split of {data.directory} holds {found}; a judgement needs both labels: add media or split again"
         )
     return units_of(data, rows)
+
+
+def _viewer(detector: Detector, data: Dataset) -> Any:
+    # The network, where the dataset's own views are what it looks at.
+    return detector.model if tuple(detector.model.input_shape[1:3]) == data.view_shape[1:3] else None
 
 
 def _digest(data: Dataset, units: Units) -> str:

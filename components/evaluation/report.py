@@ -8,9 +8,10 @@ from components import page
 from components.dataset import Dataset
 from components.evaluation.limits import audit_auc, words
 from components.evaluation.metrics import reliability
+from components.explanation import heat_maps, overlay
 from components.units import Units
 
-WORST = 12
+WORST, TYPICAL = 12, 8  # pictures of each sort
 NAMES = {
     "roc_auc": "ROC AUC",
     "average_precision": "average precision",
@@ -22,13 +23,14 @@ NAMES = {
 }
 
 
-def write_report(evaluation: dict[str, Any], data: Dataset, units: Units) -> str:
+def write_report(evaluation: dict[str, Any], data: Dataset, units: Units, model: Any = None) -> str:
     """Return the evaluation page, one self-contained HTML file.
 
     Args:
         evaluation: What `evaluate` writes.
         data: The dataset, for the pictures of the worst mistakes.
         units: The units that were scored, in the order of the evaluation's scores.
+        model: The network, for maps of where it looked; None for none.
     """
     result = evaluation["candidate"]
     overall, lowest = result["overall"], result["worst_slice"]
@@ -62,7 +64,7 @@ def write_report(evaluation: dict[str, Any], data: Dataset, units: Units) -> str
             _clips(result),
             _cross_source(result),
             _where(evaluation),
-            _mistakes(result, data, units),
+            _examples(result, data, units, model),
         ],
         lead=lead,
         footer=_footer(evaluation),
@@ -404,29 +406,45 @@ def _where(evaluation: dict[str, Any]) -> str:
     )
 
 
-def _mistakes(result: dict[str, Any], data: Dataset, units: Units) -> str:
+def _examples(result: dict[str, Any], data: Dataset, units: Units, model: Any) -> str:
     labels, probability = units.label, np.array(result["scores"]["probability"])
-    wrong = np.flatnonzero((probability >= result["threshold"]) != (labels == 1))
-    if not len(wrong):
-        return page.section("The worst mistakes", "None: every picture and clip was called what it is.")
-    blocks = []
+    right = (probability >= result["threshold"]) == (labels == 1)
+    sureness = np.abs(probability - result["threshold"])
+    chosen = {}
     for label, name in ((0, "Reals called fake"), (1, "Fakes called real")):
-        chosen = wrong[labels[wrong] == label]
-        chosen = chosen[np.argsort(-np.abs(probability[chosen] - result["threshold"]), kind="stable")][:WORST]
-        pictures = [(_picture(data, units, unit), _caption(units, probability, unit)) for unit in chosen]
-        total = int((labels[wrong] == label).sum())
-        if pictures:
-            blocks += [page.heading(f"{name}: {total:,}"), page.gallery(pictures)]
-    return page.section(
-        "The worst mistakes",
-        *blocks,
-        note=f"The {WORST} that it was surest of, of each sort, as the detector sees them.",
-    )
+        wrong = np.flatnonzero(~right & (labels == label))
+        surest = wrong[np.argsort(-sureness[wrong], kind="stable")][:WORST]
+        chosen[f"{name}: {len(wrong):,}" + (f", the {WORST} it was surest of" if len(wrong) > WORST else "")] = surest
+    for label, name in ((0, "Reals called real, typical ones"), (1, "Fakes called fake, typical ones")):
+        hits = np.flatnonzero(right & (labels == label))
+        middle = hits[np.argsort(sureness[hits], kind="stable")]
+        chosen[name] = middle[max(0, len(middle) // 2 - TYPICAL // 2) :][:TYPICAL]
+    every = np.concatenate(list(chosen.values()))
+    if not len(every):
+        return ""
+    pixels = data.views([_middle_row(units, unit) for unit in every])[:, 0]
+    heat = heat_maps(model, pixels) if model is not None else None
+    strongest = np.quantile(np.abs(heat), 0.98) if heat is not None else 0.0
+    cells = {}
+    for number, unit in enumerate(every):
+        shown = pixels[number]
+        if heat is not None:
+            shown = np.concatenate([shown, overlay(shown, heat[number], strongest)], axis=1)
+        cells[unit] = (page.jpeg(shown, 128 * shown.shape[1] // shown.shape[0]), _caption(units, probability, unit))
+    ratio = 2.0 if heat is not None else 1.0
+    blocks = []
+    for name, some in chosen.items():
+        if len(some):
+            blocks += [page.heading(name), page.gallery([cells[unit] for unit in some], ratio)]
+    note = "The first view of each, as the detector sees it; the number is the probability of fake."
+    if heat is not None:
+        note += " Beside it where it looked (Grad-CAM): orange pushed towards fake, teal towards real."
+    return page.section("The worst mistakes, and typical hits", *blocks, note=note)
 
 
-def _picture(data: Dataset, units: Units, unit: int) -> bytes:
+def _middle_row(units: Units, unit: int) -> int:
     rows = units.rows_of(unit)
-    return page.jpeg(data.views(rows[len(rows) // 2 :][:1])[0, 0], 128)
+    return rows[len(rows) // 2]
 
 
 def _caption(units: Units, probability: np.ndarray, unit: int) -> str:
