@@ -1,7 +1,9 @@
 """From a picture file to pixels: upright, sRGB, 8 bits, decoded by what is in the file, not by its name."""
 
+import contextlib
 import functools
 import io
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,13 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 # Formats whose decoders run in this process. EPS, for one, would start Ghostscript on a stranger's program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-# 384 MB as RGB; a picture that unfolds to more is not worth the memory of a whole stage. 108 MP phones fit.
-MAX_PIXELS = 128_000_000
+# Of what is decoded, at 8 bytes a pixel: half of a stage's gigabyte. A JPEG for a resized view, which is decoded at a
+# reduced scale, may be 64 times larger.
+MAX_PIXELS = 64_000_000
+# Pictures above this are decoded one at a time, whatever the number of threads.
+LARGE_PIXELS = 16_000_000
+
+_large = threading.Lock()
 
 pillow_heif.register_heif_opener()
 # MAX_PIXELS is checked after the scale of decoding is known, so that a huge JPEG can still be read small.
@@ -88,19 +95,22 @@ def read_picture(path: str | Path, at_least: int | None = None) -> Picture:
     image = open_image(path)
     if image is None:
         raise MediaError("not media", "no known picture format")
-    with image:
+    with contextlib.closing(image):
         return decode(image, at_least)
 
 
 def decode(image: Image.Image, at_least: int | None = None) -> Picture:
-    """Decode an opened image; see `read_picture`."""
+    """Decode an opened image, which is turned upright in place; see `read_picture`."""
     try:
         size = image.size
         if at_least and image.format in ("JPEG", "MPO"):
             image.draft(None, (2 * at_least, 2 * at_least))
         check_size(*image.size)
-        image.load()
-        return Picture(rgb_pixels(ImageOps.exif_transpose(image)), describe(image, size))
+        with _large if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext():
+            image.load()
+            metadata = describe(image, size)
+            ImageOps.exif_transpose(image, in_place=True)
+            return Picture(rgb_pixels(image), metadata)
     except MediaError:
         raise
     except Exception as error:  # a decoder may raise anything on a mutilated file
@@ -173,7 +183,15 @@ def rgb_pixels(image: Image.Image) -> np.ndarray:
         image = image.convert("RGB")
     if profile:
         image = _to_srgb(image, profile)
-    return np.asarray(image.convert("RGB"))
+    return _array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """Copy an image's pixels strip by strip: numpy's own way goes through two more copies of all of them."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, 1024):
+        pixels[top : top + 1024] = image.crop((0, top, image.width, min(top + 1024, image.height)))
+    return pixels
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:

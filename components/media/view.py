@@ -1,5 +1,6 @@
 """From a media file to the views that a detector looks at: the one path of training and of serving, for both labels."""
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterator
@@ -207,7 +208,7 @@ def read_views(
     about = _file_columns(path)
     image = open_image(path)
     if image is not None and not is_animation(image):
-        with image:
+        with contextlib.closing(image):  # frees the decoder's own copy of the pixels
             picture = decode(image, view.at_least if delivery.kind == "as-is" else None)
         yield _row(picture.pixels, view, delivery, {**about, **picture.metadata, "kind": "picture"})
         return
