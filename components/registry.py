@@ -27,6 +27,7 @@ EXPERIMENT = "ai-vs-real"
 CHAMPION, CHALLENGER = "champion", "challenger"
 PATIENCE_S = 8.0  # for a server that does not answer
 MODEL_PATH = "detector"  # of the model among its run's artifacts
+KEPT = "evaluation"  # of what `keep` keeps
 REQUIREMENTS = ("keras", "tensorflow", "tensorflow-cpu", "numpy")  # of the card's versions, pinned with the model
 
 
@@ -173,6 +174,29 @@ def fetch(version: Version, directory: Path | None = None) -> Path:
             if directory is not None or not kept.exists():
                 raise
     return kept
+
+
+def keep(version: Version, files: Mapping[str, Path]) -> None:
+    """Keep files beside a version, in place of those of the same names."""
+    client = connect()
+    with _told(), tempfile.TemporaryDirectory() as part:
+        for name, path in files.items():
+            shutil.copy(path, f"{part}/{name}")
+        client.log_artifacts(version.run_id, part, KEPT)
+
+
+def kept(version: Version, name: str, directory: Path) -> Path:
+    """Fetch a file that `keep` kept into a directory and return its path.
+
+    Raises:
+        InputError: There is none.
+    """
+    connect()
+    from mlflow.artifacts import download_artifacts
+
+    uri = f"{version.source.removesuffix(MODEL_PATH)}{KEPT}/{name}"
+    with _told():
+        return Path(download_artifacts(uri, dst_path=str(directory), tracking_uri=tracking_uri()))
 
 
 def set_alias(name: str, alias: str, version: str) -> None:

@@ -16,11 +16,15 @@ def find_champion(model: dsl.Input[dsl.Model], model_name: str) -> str:
 
 
 @dsl.component(base_image=containers.REGISTRATION, install_kfp_package=False)
-def register(model: dsl.Input[dsl.Model], evaluation: dsl.Input[dsl.Metrics], model_name: str, gate: str) -> NamedTuple(
-    "Outcome", [("decision", str), ("version", str), ("reasons", list[str])]
-):
+def register(
+    model: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Metrics],
+    model_name: str,
+    gate: str,
+    decision_page: dsl.Output[dsl.HTML],
+) -> NamedTuple("Outcome", [("decision", str), ("version", str), ("reasons", list[str])]):
     """Register the model and promote it if the gate lets it."""
     from components.registration.register import register
 
-    outcome = register(model.path, evaluation.path, model_name=model_name, gate=gate)
+    outcome = register(model.path, evaluation.path, model_name=model_name, gate=gate, decision_page=decision_page.path)
     return outcome["decision"], outcome["version"], outcome["reasons"]

@@ -10,9 +10,7 @@ import numpy as np
 from components.bootstrap import draw_weights, replicates
 from components.errors import InputError
 
-# A first champion must be clearly better than chance, roughly calibrated and no terror to real media; the next one must
-# be measurably better. A place with stricter needs says so: the caps here are what a small first model can hold.
-DEFAULT = "roc_auc+0.002,roc_auc>=0.7,balanced_accuracy>=0.6,false_positive_rate<=0.5,ece<=0.25"
+EXAMPLE = "roc_auc+0.002,roc_auc>=0.7,false_positive_rate<=0.5,ece<=0.25"
 CONFIDENCE = 0.95  # share of the bootstrap's draws in which the challenger must be no worse on the mean
 WORST_BY = "balanced_accuracy"  # the measure of the worst slice: what a threshold does there, not a ranking
 BEATABLE = ("roc_auc", "average_precision", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake")
@@ -61,7 +59,7 @@ class Gate:
         if not beat or not all(bounds):
             raise InputError(
                 f"gate {text!r} is not understood; write METRIC+MARGIN with one of {', '.join(BEATABLE)}, then floors "
-                f"and caps, also of {', '.join(BOUNDABLE[len(BEATABLE) :])}, such as {DEFAULT!r}"
+                f"and caps, also of {', '.join(BOUNDABLE[len(BEATABLE) :])}, such as {EXAMPLE!r}"
             )
         return cls(beat[1], float(beat[2]), tuple(Bound(one[1], one[2] == ">=", float(one[3])) for one in bounds))
 
@@ -119,6 +117,14 @@ def decide(challenger: Evaluation, champion: Evaluation | None, gate: Gate) -> D
         checks.append(_better_on_the_mean(challenger, champion, gate))
         checks += [_no_worse_at_its_worst(challenger, champion)] if "slices" in challenger else []
     return Decision(tuple(checks))
+
+
+def sides(evaluation: Evaluation) -> tuple[Evaluation, Evaluation | None]:
+    """Return the candidate's evaluation and the champion's, each with what both share."""
+    shared = {key: evaluation.get(key) for key in ("note", "rows_digest", "certificate", "audit")}
+    champion = evaluation["champion"]
+    version = {"version": evaluation["champion_version"]}
+    return {**shared, **evaluation["candidate"]}, champion and {**shared, **champion, **version}
 
 
 def conditions(scores: Mapping[str, Any]) -> dict[str, list[float | None]]:

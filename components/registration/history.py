@@ -7,14 +7,14 @@ finishes what a killed process left between them, and records what was changed i
 """
 
 import getpass
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from components import registry
 from components.errors import InputError
-from components.records import DuplicateError, Records, now
+from components.records import DuplicateError, Records, now, open_records
 
 COLLECTION = "promotions"
 PROMOTED, REFUSED, ROLLED_BACK, FOUND = "promoted", "refused", "rolled back", "found"
@@ -193,6 +193,20 @@ class History:
         if version not in found:
             raise InputError(f"{self.name} has no version {version!r}; it has {', '.join(reversed(found)) or 'none'}")
         return found[version]
+
+
+@contextmanager
+def open_history(name: str) -> Iterator[History]:
+    """Open the records and the history of one registered model in them.
+
+    Raises:
+        InputError: The records do not answer, or another process changed the champion at the same moment.
+    """
+    with open_records() as records:
+        try:
+            yield History(records, name)
+        except DuplicateError as error:
+            raise InputError(f"another process changed the champion of {name} just now; look, and try again") from error
 
 
 def called(version: str) -> str:

@@ -13,8 +13,11 @@ from components.detector import read_card
 from components.errors import InputError
 from components.progress import say
 from components.records import DuplicateError, Records, open_records
-from components.registration.gate import Check, Decision, Gate, decide
+from components.registration.gate import Check, Decision, Gate, decide, sides
 from components.registration.history import GATE, PROMOTED, REFUSED, Event, History, called
+from components.registration.report import write_page
+
+EVALUATION = "evaluation.json"  # as it is kept with a version
 
 
 def find_champion(model: str | Path, model_name: str) -> str:
@@ -31,7 +34,14 @@ def find_champion(model: str | Path, model_name: str) -> str:
     return champion.version
 
 
-def register(model: str | Path, evaluation: str | Path, *, model_name: str, gate: str) -> dict[str, Any]:
+def register(
+    model: str | Path,
+    evaluation: str | Path,
+    *,
+    model_name: str,
+    gate: str,
+    decision_page: str | Path | None = None,
+) -> dict[str, Any]:
     """Register a detector as challenger, and promote it to champion if the gate lets it.
 
     The decision and its numbers are recorded. What was decided before on the same detector, evaluation and gate, with
@@ -42,6 +52,7 @@ def register(model: str | Path, evaluation: str | Path, *, model_name: str, gate
         evaluation: The JSON file that `evaluate` wrote.
         model_name: Of the registered model.
         gate: The text of a `Gate`.
+        decision_page: File for the page that a person reads, HTML; None for no page.
 
     Returns:
         decision (promoted, refused), reasons, version, champion_version, metrics, and the checks one by one.
@@ -60,14 +71,17 @@ def register(model: str | Path, evaluation: str | Path, *, model_name: str, gate
             champion, known = history.settle(), history.decided(question)
             if known and known["champion_after"] == (champion.version if champion else ""):
                 say("register", f"{known['kind']} before, as version {known['version']}; nothing has changed")
-                return {"decision": known["kind"], **known}
+                event = known
+                break
             decision = judge(judged, policy, champion, history.rolled_back(card["digest"]))
             details = _details(question, policy, decision, judged, card)
             _record(records, details, card, judged)
             with suppress(DuplicateError):  # another process changed the champion meanwhile: decide again
-                event = _enter(history, Path(model), champion, decision, details)
+                event = _enter(history, Path(model), Path(evaluation), champion, decision, details)
+                say("register", f"{event['kind']}: version {event['version']}: {'; '.join(event['reasons'])}")
                 break
-    say("register", f"{event['kind']}: version {event['version']} of {model_name}: {'; '.join(event['reasons'])}")
+    if decision_page:
+        _write_page(decision_page, event, judged)
     return {"decision": event["kind"], **event}
 
 
@@ -94,17 +108,10 @@ def judge(
     return decide(*sides(evaluation), gate)
 
 
-def sides(evaluation: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the candidate's evaluation and the champion's, each with what both share."""
-    shared = {key: evaluation.get(key) for key in ("rows_digest", "certificate", "audit")}
-    champion = evaluation["champion"]
-    version = {"version": evaluation["champion_version"]}
-    return {**shared, **evaluation["candidate"]}, champion and {**shared, **champion, **version}
-
-
 def _enter(
     history: History,
     model: Path,
+    evaluation: Path,
     champion: registry.Version | None,
     decision: Decision,
     details: Mapping[str, Any],
@@ -115,8 +122,9 @@ def _enter(
         version, challenger = champion.version, None
     else:
         tags = {"backbone": details["backbone"], "gate": decision.reasons[0]}
-        version = registry.add_version(history.name, model, details["run_id"], tags).version
-        challenger = "" if decision.promote else version
+        entered = registry.add_version(history.name, model, details["run_id"], tags)
+        registry.keep(entered, {EVALUATION: evaluation})
+        version, challenger = entered.version, "" if decision.promote else entered.version
     return history.append(
         PROMOTED if decision.promote else REFUSED,
         version,
@@ -125,6 +133,19 @@ def _enter(
         reasons=decision.reasons,
         by=GATE,
         details=details,
+    )
+
+
+def _write_page(path: str | Path, event: Event, judged: Mapping[str, Any]) -> None:
+    challenger, champion = sides(judged)
+    write_page(
+        path,
+        title=f"{event['kind'].capitalize()}: version {event['version']} of {event['name']}",
+        lead=event["reasons"][0][0].upper() + event["reasons"][0][1:] + ".",
+        decision=Decision(tuple(Check(**check) for check in event["checks"])),
+        gate=event["gate"],
+        challenger=challenger,
+        champion=champion,
     )
 
 

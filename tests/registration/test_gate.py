@@ -5,7 +5,7 @@ import pytest
 from judged import SHARED, result
 
 from components.errors import InputError
-from components.registration.gate import DEFAULT, Gate, decide, worst_slice
+from components.registration.gate import EXAMPLE, Gate, decide, worst_slice
 
 GATE = Gate.parse("roc_auc+0.002,roc_auc>=0.7,false_positive_rate<=0.4,ece<=0.1")
 
@@ -24,7 +24,7 @@ def failed(decision):
     return [check.name for check in decision.checks if not check.passed]
 
 
-@pytest.mark.parametrize("text", [DEFAULT, "balanced_accuracy+0", "accuracy+0.5,eer<=0.1", "roc_auc+.01, ece<=.9"])
+@pytest.mark.parametrize("text", [EXAMPLE, "balanced_accuracy+0", "accuracy+0.5,eer<=0.1", "roc_auc+.01, ece<=.9"])
 def test_a_gate_reads_what_it_writes(text):
     assert Gate.parse(str(Gate.parse(text))) == Gate.parse(text)
 
