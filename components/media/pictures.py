@@ -75,7 +75,10 @@ def open_image(path: str | Path) -> Image.Image | None:
 
 def is_animation(image: Image.Image) -> bool:
     """Say whether an opened image is a film: an animated GIF, WebP, PNG or AVIF."""
-    return image.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(image, "n_frames", 1) > 1
+    try:
+        return image.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(image, "n_frames", 1) > 1
+    except Exception as error:  # a GIF is walked through to count
+        raise media_error(error) from error
 
 
 def read_picture(path: str | Path, at_least: int | None = None) -> Picture:
