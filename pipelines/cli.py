@@ -1,7 +1,6 @@
 """The console command `ai-vs-real`."""
 
 import argparse
-import inspect
 import json
 import os
 import sys
@@ -12,25 +11,7 @@ from typing import Any
 from components.containers import VERSION
 from components.errors import InputError
 from components.home import run_home
-
-# One line for each parameter of the training pipeline; its default stands on the pipeline's signature alone.
-PARAMETERS = {
-    "shards": "parts that extraction is cut into; on a cluster, a pod for each",
-    "sampling": "frames of a video: even:N, rate:FRAMES_A_SECOND or keyframes:N",
-    "view": "what the network sees: resizeN, crops, both, cropsNxK, ...",
-    "delivery": "as-is, or common: bring every file to one scale and compression first",
-    "balance": "of the labels in training: weights (keeps every file), undersample or none",
-    "hold_out": "keep whole sources for the test: source=NAME[,NAME]",
-    "audit": "when a shortcut separates the labels: warn, or fail the run",
-    "backbone": "a Keras application: efficientnetb0 (the mission's), mobilenetv2, ...",
-    "weights": "imagenet, none (all layers from scratch) or a file",
-    "epochs": "phase 1: the head on the frozen backbone (all layers with --weights none)",
-    "fine_tune_epochs": "phase 2: the last 20 layers, rounded out to whole blocks",
-    "batch_size": "pictures in a step",
-    "gate": "what promotes: metric+margin over the champion, then floors and caps",
-    "seed": "of splits, weights and augmentation",
-    "model_name": "in the registry",
-}
+from pipelines.parameters import PARAMETERS, add_pipeline_options, pipeline_arguments, pipeline_parameters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +43,7 @@ def _fail(options: argparse.Namespace, message: str, code: int) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
-    from pipelines import doctor, job, submit
+    from pipelines import doctor, job, models, submit
 
     parser = argparse.ArgumentParser(prog="ai-vs-real", description="Decides whether media are real or AI-generated.")
     parser.add_argument("--version", action="version", version=VERSION)
@@ -73,37 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stages(commands)
     _add_check(commands)
     _add_score(commands)
+    models.add_parser(commands)
     job.add_parser(commands)
     doctor.add_parser(commands)
     _add_sample(commands)
     for command in commands.choices.values():
         command.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
-
-
-def add_pipeline_options(command: argparse.ArgumentParser) -> None:
-    """Add an option for each parameter of the training pipeline; one that is not given is not in the namespace."""
-    for name, parameter in pipeline_parameters().items():
-        command.add_argument(
-            "--" + name.replace("_", "-"),
-            type=type(parameter.default),
-            metavar=type(parameter.default).__name__.upper().replace("STR", "TEXT"),
-            default=argparse.SUPPRESS,
-            help=f"{PARAMETERS[name]} ({parameter.default if parameter.default != '' else 'none'})",
-        )
-
-
-def pipeline_parameters() -> dict[str, inspect.Parameter]:
-    """Return the training pipeline's parameters that have a default, by name."""
-    from pipelines.training import training
-
-    parameters = inspect.signature(training.pipeline_func).parameters
-    return {name: parameter for name, parameter in parameters.items() if parameter.default is not parameter.empty}
-
-
-def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the pipeline parameters that were given on the command line."""
-    return {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
 
 
 def _add_run(commands: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from components.containers import VERSION
 from components.errors import InputError
+from pipelines.parameters import add_pipeline_options, pipeline_arguments
 
 PATIENCE_S = 20.0  # for one answer of the server
 FORGIVEN = 30  # questions in a row that may go unanswered while waiting: a server is restarted, a network changes

@@ -10,13 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tiny import write_pictures
 
 from components.records import open_records
 from pipelines import sample
 
-QUICK = ["--view", "resize32", "--weights", "none", "--epochs", "1", "--fine-tune-epochs", "0", "--json"]
+SMALL = ["--view", "resize32", "--backbone", "mobilenetv2", "--weights", "none", "--json"]
+# One epoch teaches nothing: the gate lets the first detector through so that there is a champion to ask.
+QUICK = [*SMALL, "--epochs", "1", "--fine-tune-epochs", "0", "--gate", "roc_auc+0.9"]
 
 
 def ai_vs_real(*arguments, home, **variables):
@@ -49,8 +53,9 @@ def first(media, tmp_path_factory):
 
 def test_a_run_tells_what_it_decided_and_where_everything_is(first):
     home, result, _ = first
-    assert result["decision"] in ("promoted", "refused")
-    assert result["reasons"]
+    assert result["decision"] == "promoted"
+    assert result["reasons"] == ["there is no champion to beat"]
+    assert result["model_version"] == "1"
     assert {"roc_auc", "average_precision", "balanced_accuracy", "ece", "by_source", "by_kind"} <= set(
         result["metrics"]
     )
@@ -109,6 +114,54 @@ def test_changed_media_rerun_their_shard_alone(first, media, tmp_path):
     assert done["cached"] == ["extract-frames"] * 3
 
 
+def test_a_detector_that_is_no_better_is_refused_and_the_champion_stays(first, media):
+    home, _, _ = first
+    done = json.loads(ai_vs_real("run", media, *QUICK, "--seed", "5", home=home).stdout)
+    assert done["decision"] == "refused"
+    assert done["champion_version"] == "1"
+    assert int(done["model_version"]) > 1
+
+
+def test_the_champion_answers_for_pictures_and_clips(first, media, tmp_path):
+    home, _, _ = first
+    frames = [sample.camera_fine(sample.scene(np.random.default_rng(9), 64), np.random.default_rng(9))] * 3
+    Image.fromarray(frames[0]).save(
+        tmp_path / "animated.gif", save_all=True, append_images=map(Image.fromarray, frames)
+    )
+    files = [
+        media / "real" / "camera" / "003.jpg",
+        tmp_path / "animated.gif",
+        media / "fake" / "spectral" / "words.jpg",
+    ]
+    done = ai_vs_real("check", *files, "--json", home=home)
+    assert done.returncode == 2, done.stderr
+    document = json.loads(done.stdout)
+    picture, clip, words = document["answers"]
+    assert document["model_version"] == "1"
+    assert picture["verdict"] in ("real", "fake", "inconclusive")
+    assert 0 <= picture["probability"] <= 1
+    assert (picture["kind"], clip["kind"]) == ("picture", "clip")
+    assert words["verdict"] is None
+    assert "not media" in words["error"]
+
+
+def test_the_stages_alone_lead_from_a_plain_tree_to_the_registry(tiny_media, tmp_path):
+    tree, home = tmp_path / "tree", tmp_path / "home"
+    for label in ("real", "fake"):
+        for index, path in enumerate(sorted((tiny_media / label).rglob("*.jpg"))):
+            folder = tree / ("train" if index < 18 else "val" if index < 24 else "test") / label
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / path.name)
+    done = ai_vs_real("train", tree, *SMALL[:-1], "--epochs", "1", "--fine-tune-epochs", "0", home=home)
+    assert done.returncode == 0, done.stderr
+    model = Path(done.stdout.strip())
+    done = ai_vs_real("evaluate", model, home / "dataset", "--json", home=home)
+    evaluation = json.loads(done.stdout)
+    assert evaluation["candidate"]["overall"]["n"] == 12
+    done = ai_vs_real("register", model, home / "evaluation" / "evaluation.json", "--json", home=home)
+    assert json.loads(done.stdout)["decision"] in ("promoted", "refused")
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
@@ -164,11 +217,10 @@ def test_a_server_that_does_not_answer_is_told_before_any_work(variable, address
 def test_interrupted_in_training_leaves_nothing_half_written(tiny_media, tmp_path, monkeypatch):
     home = tmp_path / "home"
     environment = {**os.environ, "AI_VS_REAL_HOME": str(home)}
-    quick = [*QUICK[:4], "--epochs", "500", "--fine-tune-epochs", "0", "--json"]
-    command = [sys.executable, "-m", "pipelines.cli", "run", str(tiny_media), *quick]
+    command = [sys.executable, "-m", "pipelines.cli", "run", str(tiny_media), *SMALL, "--epochs", "500"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         for line in run.stderr:
-            if "epoch" in line:
+            if "[train] scratch 2/" in line:
                 break
         time.sleep(0.5)
         os.killpg(run.pid, signal.SIGINT)
