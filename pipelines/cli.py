@@ -109,7 +109,7 @@ def _told(result: dict[str, Any]) -> str:
     home = os.path.relpath(Path(result["report"]).parent.parent)
     lines += [
         "",
-        f"  pages     {home}/latest/evaluation.html, data.html, training.html",
+        f"  pages     {home}/latest/decision.html, evaluation.html, data.html, training.html",
         f"  registry  {result['registry']}",
         f"  records   {result['records']}",
         "",
@@ -253,15 +253,15 @@ def _dataset_of_tree(options: argparse.Namespace) -> Path:
 
 def _evaluate(options: argparse.Namespace) -> None:
     """Judge a detector on a dataset's test split, beside the champion on the same rows."""
-    from components import registry
     from components.evaluation.evaluate import evaluate_against
+    from components.registration.register import find_champion
 
     output = options.output or run_home() / "evaluation"
     output.mkdir(parents=True, exist_ok=True)
-    champion = None if options.no_champion else registry.find(options.model_name)
+    champion = "" if options.no_champion else find_champion(options.model, options.model_name)
     path = output / "evaluation.json"
     evaluate_against(
-        champion.version if champion else "",
+        champion,
         options.model_name,
         options.dataset,
         options.model,
@@ -305,9 +305,7 @@ def _check(options: argparse.Namespace) -> int:
                 f"there is no champion of {options.model_name!r}; make one with ai-vs-real run, or use --model"
             )
         version = champion.version
-        detector = registry.download(
-            options.model_name, version, run_home() / "champions" / f"{options.model_name}-{version}"
-        )
+        detector = registry.fetch(champion)
     answers = list(check(options.files, detector, version=version))
     if options.json:
         print(json.dumps({"model_version": version, "answers": answers}, indent=1))

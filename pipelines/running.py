@@ -18,7 +18,7 @@ from pipelines.compiling import TRAINING
 
 # What makes a from-scratch run on the sample set short; an option given on the command line wins.
 SAMPLE_ARGUMENTS = {"view": "resize96", "sampling": "even:4", "weights": "none", "epochs": 12, "fine_tune_epochs": 0}
-PAGES = {"data": "data_report", "training": "curves", "evaluation": "report"}
+PAGES = {"data": "data_report", "training": "curves", "evaluation": "report", "decision": "decision_page"}
 
 
 def run_training(

@@ -384,8 +384,6 @@ def add_server_options(command: argparse.ArgumentParser) -> None:
 
 def add_parser(commands: Any) -> None:
     """Add the command `submit`."""
-    from pipelines.cli import add_pipeline_options
-
     command = commands.add_parser(
         "submit", help="the whole pipeline on Kubeflow Pipelines", description=_submit.__doc__
     )
@@ -441,8 +439,6 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
-    from pipelines.cli import pipeline_arguments
-
     arguments = pipeline_arguments(options)
     if options.media:
         arguments["media"] = options.media

@@ -24,6 +24,7 @@ class Outputs(NamedTuple):
     curves: dsl.HTML
     evaluation: dsl.Metrics
     report: dsl.HTML
+    decision_page: dsl.HTML
 
 
 @dsl.pipeline(
@@ -45,7 +46,7 @@ def training(
     epochs: int = 10,
     fine_tune_epochs: int = 10,
     batch_size: int = 32,
-    gate: str = "roc_auc+0.002,roc_auc>=0.7,balanced_accuracy>=0.6,ece<=0.25",
+    gate: str = "roc_auc+0.002,roc_auc>=0.7,balanced_accuracy>=0.6,false_positive_rate<=0.5,ece<=0.25",
     seed: int = 0,
     model_name: str = "ai-vs-real",
 ) -> Outputs:
@@ -91,4 +92,5 @@ def training(
         curves=fitting.outputs["curves"],
         evaluation=evaluation,
         report=judging.outputs["report"],
+        decision_page=deciding.outputs["decision_page"],
     )
