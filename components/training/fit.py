@@ -10,9 +10,9 @@ import numpy as np
 
 from components.progress import say
 
-PATIENCE = 5  # epochs without a better validation loss before a phase ends
-PLATEAU_PATIENCE = 2  # epochs without a better one before the learning rate is cut
-PLATEAU_FACTOR = 0.3
+PATIENCE = 4  # epochs without a better validation loss before a phase ends
+SCRATCH_PATIENCE = 8  # from scratch validation jumps, as BatchNorm's statistics lag behind the weights
+PLATEAU_FACTOR = 0.3  # of the learning rate, after half the patience
 
 
 def fit(
@@ -22,6 +22,7 @@ def fit(
     *,
     phase: str,
     epochs: int,
+    patience: int,
     directory: Path,
     on_epoch: Callable[[str, int, dict[str, float]], None],
 ) -> list[dict[str, float]]:
@@ -33,6 +34,7 @@ def fit(
         validation: A PyDataset of the validation rows.
         phase: Its name, for progress and files.
         epochs: At most; EarlyStopping may end sooner.
+        patience: Epochs without a better validation loss before EarlyStopping; half of them before ReduceLROnPlateau.
         directory: Where the checkpoint goes.
         on_epoch: Called with phase, epoch from 0, and the epoch's metrics.
 
@@ -45,8 +47,8 @@ def fit(
     callbacks = [
         _Progress(train, phase, epochs, history, on_epoch),
         keras.callbacks.ModelCheckpoint(checkpoint, monitor="val_loss", save_best_only=True, save_weights_only=True),
-        keras.callbacks.EarlyStopping(monitor="val_loss", patience=PATIENCE),
-        keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE),
+        keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience),
+        keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=PLATEAU_FACTOR, patience=patience // 2),
     ]
     model.fit(train, validation_data=validation, epochs=epochs, callbacks=callbacks, verbose=0, shuffle=False)
     model.load_weights(checkpoint)

@@ -119,16 +119,24 @@ def _recorder(run: registry.TrackedRun) -> Callable[[str, int, dict[str, float]]
 
 def _phases(network: Any, rows: Dataset, wanted: Settings, work: Path, on_epoch: Callable) -> tuple[dict, dict]:
     augment = data.augmenter(wanted.seed) if wanted.augment else None
-    draw = (lambda pixels: np.asarray(augment(pixels, training=True))) if augment else None
-    train_batches = data.Batches(rows, rows.rows("train"), wanted.batch_size, wanted.seed, draw)
+    train_batches = data.Batches(rows, rows.rows("train"), wanted.batch_size, wanted.seed, augment)
     validation = data.Batches(rows, rows.rows("validation"), wanted.batch_size)
 
-    def phase(name: str, epochs: int) -> list[dict[str, float]]:
-        return fit.fit(network, train_batches, validation, phase=name, epochs=epochs, directory=work, on_epoch=on_epoch)
+    def phase(name: str, epochs: int, patience: int = fit.PATIENCE) -> list[dict[str, float]]:
+        return fit.fit(
+            network,
+            train_batches,
+            validation,
+            phase=name,
+            epochs=epochs,
+            patience=patience,
+            directory=work,
+            on_epoch=on_epoch,
+        )
 
     if wanted.weights == "none":
         model.unfreeze_all(network, wanted.learning_rate)
-        history = {"scratch": phase("scratch", wanted.epochs + wanted.fine_tune_epochs)}
+        history = {"scratch": phase("scratch", wanted.epochs + wanted.fine_tune_epochs, fit.SCRATCH_PATIENCE)}
         steady = data.Batches(rows, rows.rows("train"), wanted.batch_size, wanted.seed)
         model.re_estimate_statistics(network, (steady[number][0] for number in range(len(steady))))
         return history, {"layers": "all", "blocks": "all"}
