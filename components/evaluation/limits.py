@@ -76,7 +76,7 @@ def _places(result: dict[str, Any]) -> list[str]:
     for by, lead in (
         ("degradation", "Not for media that went through this on their way"),
         ("source", "Not for telling these sources"),
-        ("kind", "Not for"),
+        ("kind", "Not for these kinds"),
         ("size", "Not for originals of these short sides"),
     ):
         parts = sorted((one for one in weak if one["by"] == by), key=_value)
@@ -148,4 +148,4 @@ def _value(one: dict[str, Any]) -> float:
 
 
 def _of_100(share: float) -> str:
-    return f"{100 * share:.0f}" if share >= 0.01 else f"{100 * share:.1f}"
+    return f"{int(100 * share)}" if share >= 0.01 else f"{100 * share:.1f}"

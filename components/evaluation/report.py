@@ -199,8 +199,10 @@ def _forest(evaluation: dict[str, Any]) -> Any:
     axis.axvline(0.5, color="#c9c6bf", linewidth=1, linestyle="--")
     axis.set_yticks(range(len(shown)), [words(one["slice"]) for one in shown])
     axis.set(xlabel="balanced accuracy; 0.5 is guessing; pale: too few units to judge", ylim=(len(shown) - 0.4, -0.6))
+    bounds = [one["intervals"]["balanced_accuracy"][0] for one in shown if one["enough"]]
+    axis.set_xlim(min([0.45, *(bound - 0.02 for bound in bounds)]), 1.01)
     if evaluation["champion"]:
-        axis.legend(frameon=False, fontsize=9, loc="lower left")
+        axis.legend(frameon=False, fontsize=9, loc="upper left")
     return plot
 
 
@@ -311,9 +313,9 @@ def _abstention(result: dict[str, Any]) -> str:
         "answered": "answered",
         "error": "of these wrong",
         "reals": "reals called fake",
-        "fakes": "fakes called fake",
-        "full": "wrong, all answered",
-        "most": "wrong, 80 % answered",
+        "fakes": "fakes found",
+        "full": "wrong at 100 %",
+        "most": "wrong at 80 %",
     }
     band = selective["band"]
     stated = band.get("false_positive_rate")
@@ -390,19 +392,19 @@ def _cross_source(result: dict[str, Any]) -> str:
 
 
 def _where(evaluation: dict[str, Any]) -> str:
-    result = evaluation["candidate"]
-
-    def table(part: dict[str, Any], name: str) -> str:
-        keys = ("n_real", "n_fake", "accuracy", "balanced_accuracy", "roc_auc", "ece")
-        rows = [{"name": value, **{key: measured[key] for key in keys}} for value, measured in part.items()]
-        columns = dict(zip(keys, ("reals", "fakes", "accuracy", "balanced accuracy", "ROC AUC", "ECE"), strict=True))
-        return page.table(rows, {"name": name, **columns})
-
+    rows = [
+        {
+            "source": name,
+            "label": page.badge(*["real" if measured["n_real"] else "fake"] * 2),
+            "n": measured["n"],
+            "accuracy": measured["accuracy"],
+        }
+        for name, measured in evaluation["candidate"]["by_source"].items()
+    ]
     return page.section(
-        "By source and by kind",
-        table(result["by_source"], "source"),
-        table(result["by_kind"], "kind"),
-        note="A source has one label, so by itself only its accuracy means anything." + _for_comparison(evaluation),
+        "By source",
+        page.table(rows, {"source": "source", "label": "it is", "n": "units", "accuracy": "called so"}),
+        note="How much of each source is called what it is." + _for_comparison(evaluation),
     )
 
 

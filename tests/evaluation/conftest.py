@@ -43,11 +43,32 @@ def write_dataset(directory, *, per_label=30, clips=4, frames=3, seed=0, card=No
     return directory
 
 
-def write_detector(directory, *, slope=0.06, centre=130.0, card=None):
+def write_files_dataset(directory, view, *, size, pairs=12):
+    """Write plain pictures, fakes brighter, to files and into a dataset."""
+    from PIL import Image
+
+    from components.media.videos import Sampling
+    from components.media.view import ViewPolicy, read_views
+
+    random = np.random.default_rng(5)
+    with DatasetWriter(directory / "dataset", (1, size, size, 3)) as writer:
+        writer.card |= {"view": view, "sampling": "even:8", "delivery": "as-is"}
+        for number in range(2 * pairs):
+            label = number % 2
+            pixels = np.clip(random.normal(random.normal(110 + 40 * label, 25), 12, (64, 80, 3)), 0, 255)
+            path = directory / f"{number}.png"
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+            for views, row in read_views(path, ViewPolicy.parse(view), Sampling()):
+                about = dict(path=str(path), label=label, source="ab"[label], group=str(number), split="test")
+                writer.append(views, {**row, **about})
+    return directory / "dataset"
+
+
+def write_detector(directory, *, slope=0.06, centre=130.0, size=SIZE, card=None):
     """Save a detector that looks at the brightness alone: logit = slope * (mean - centre)."""
     import keras
 
-    inputs = keras.Input((SIZE, SIZE, 3))
+    inputs = keras.Input((size, size, 3))
     features = keras.layers.GlobalAveragePooling2D()(inputs)
     top = keras.layers.Dense(1)
     model = keras.Model(inputs, top(features))
@@ -55,7 +76,7 @@ def write_detector(directory, *, slope=0.06, centre=130.0, card=None):
     detectors.save(
         directory,
         model,
-        {"view": f"resize{SIZE}", "sampling": "even:3", "delivery": "as-is", "threshold": 0.5, **(card or {})},
+        {"view": f"resize{size}", "sampling": "even:3", "delivery": "as-is", "threshold": 0.5, **(card or {})},
     )
     return directory
 
@@ -63,6 +84,11 @@ def write_detector(directory, *, slope=0.06, centre=130.0, card=None):
 @pytest.fixture(scope="session")
 def make_dataset(tmp_path_factory):
     return lambda **options: write_dataset(tmp_path_factory.mktemp("data") / "dataset", **options)
+
+
+@pytest.fixture(scope="session")
+def make_files_dataset(tmp_path_factory):
+    return lambda view, **options: write_files_dataset(tmp_path_factory.mktemp("files"), view, **options)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ def judged(dataset, detector, make_detector, tmp_path_factory):
         champion=champion,
         champion_version="7",
         report=place / "report",
+        degraded="jpeg:50,blur:2,h264:28",
     )
     return place
 
@@ -61,6 +62,68 @@ def test_a_clip_is_one_answer_from_all_its_frames(dataset, detector, numbers):
     assert scores["probability"][clip] == pytest.approx(loaded.clip_probability(logits))
 
 
+def test_every_slice_is_measured_for_both_detectors(numbers):
+    found = {one["slice"]: one for one in numbers["candidate"]["slices"]}
+    assert list(found) == [one["slice"] for one in numbers["champion"]["slices"]]
+    assert {one["by"] for one in found.values()} == {"all", "label", "kind", "source", "size", "degradation"}
+    assert found["all"]["n"] == found["jpeg:50"]["n"] == 68
+    assert found["h264:28"]["n"] == found["kind:clip"]["n"] == 8
+    assert (found["source:alpha"]["n_real"], found["source:alpha"]["against"]) == (34, "all real")
+    assert found["label:real"]["balanced_accuracy"] is None
+    for one in found.values():
+        for name, interval in one["intervals"].items():
+            assert interval is None or interval[0] - 1e-9 <= one[name] <= interval[1] + 1e-9
+    assert not found["kind:clip"]["enough"]
+    lowest = min(
+        (one for one in found.values() if one["enough"] and one["by"] not in ("all", "label")),
+        key=lambda one: one["balanced_accuracy"],
+    )
+    assert numbers["candidate"]["worst_slice"]["slice"] == lowest["slice"]
+
+
+def test_degraded_answers_are_kept_unit_by_unit_with_null_where_one_does_not_apply(numbers):
+    scores = numbers["candidate"]["scores"]
+    assert set(scores["degraded"]) == {"jpeg:50", "blur:2", "h264:28"}
+    known = [value is not None for value in scores["degraded"]["h264:28"]]
+    assert known == [kind == "clip" for kind in scores["kind"]]
+    assert None not in scores["degraded"]["jpeg:50"]
+
+
+def test_the_goals_are_what_the_slices_say(numbers):
+    result = numbers["candidate"]
+    found = {one["slice"]: one for one in result["slices"]}
+    lowest = min(("jpeg:50", "blur:2"), key=lambda name: found[name]["balanced_accuracy"])
+    goals = result["goals"]
+    assert goals["worst_degraded"] == lowest  # too few clips for h264 to count
+    ratio = found[lowest]["balanced_accuracy"] / found["all"]["balanced_accuracy"]
+    assert goals["worst_degraded_to_clean"] == pytest.approx(ratio)
+    assert goals["ece_worst"] == max(found[name]["ece"] for name in ("all", "jpeg:50", "blur:2"))
+
+
+def test_a_champion_that_looks_otherwise_reads_the_files_again(make_detector, make_files_dataset, tmp_path):
+    dataset = make_files_dataset("resize32", size=32)
+    candidate = make_detector(size=32, card={"view": "resize32"})
+    champion = make_detector(size=48, card={"view": "crops48x2"})
+    found = evaluate(dataset, candidate, tmp_path / "evaluation", champion=champion, degraded="none")
+    assert found["candidate"]["scores"]["unit"] == found["champion"]["scores"]["unit"]
+    assert found["champion"]["scores"]["probability"] == pytest.approx(
+        found["candidate"]["scores"]["probability"], abs=0.1
+    )
+    assert found["champion"]["scores"]["probability"] != found["candidate"]["scores"]["probability"]
+
+
+def test_a_file_that_is_gone_stops_a_champion_of_another_view_in_one_line(make_detector, dataset, detector, tmp_path):
+    champion = make_detector(card={"view": "crops48x2"})
+    with pytest.raises(InputError, match="cannot be read again") as error:
+        evaluate(dataset, detector, tmp_path / "evaluation", champion=champion, degraded="none")
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_degradation_is_refused(dataset, detector, tmp_path):
+    with pytest.raises(InputError, match="'fog:3' is not known"):
+        evaluate(dataset, detector, tmp_path / "evaluation", degraded="jpeg:50,fog:3")
+
+
 def test_the_headline_is_plain_finite_floats(numbers):
     result = headline(numbers)
     assert all(type(value) is float and np.isfinite(value) for value in result.metrics.values())
@@ -70,8 +133,8 @@ def test_the_headline_is_plain_finite_floats(numbers):
 
 
 def test_the_same_evaluation_gives_the_same_numbers(dataset, detector, tmp_path):
-    first = evaluate(dataset, detector, tmp_path / "first")
-    second = evaluate(dataset, detector, tmp_path / "second")
+    first = evaluate(dataset, detector, tmp_path / "first", degraded="noise:5")
+    second = evaluate(dataset, detector, tmp_path / "second", degraded="noise:5")
     assert first == second
     assert first["champion"] is None
 
@@ -86,7 +149,7 @@ def test_the_page_stands_alone_and_shows_the_mistakes(judged, numbers):
 
 def test_the_note_of_the_dataset_leads_the_page(make_dataset, detector, tmp_path):
     dataset = make_dataset(card={"note": "Made by code: <not> field accuracy."})
-    evaluate(dataset, detector, tmp_path / "evaluation", report=tmp_path / "report")
+    evaluate(dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", degraded="none")
     assert "Made by code: &lt;not&gt; field accuracy." in (tmp_path / "report").read_text()
 
 

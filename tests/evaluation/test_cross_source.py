@@ -1,0 +1,61 @@
+import keras
+import numpy as np
+import pytest
+
+from components import detector as detectors
+from components.dataset import Dataset, DatasetWriter
+from components.detector import Detector
+from components.evaluation.cross_source import cross_source, untouched
+from components.units import units_of
+
+TINTS = {"camera": (0, 0, 0), "phone": (8, 8, 0), "red": (60, 0, 0), "crimson": (50, 8, 0), "blue": (0, 0, 60)}
+
+
+@pytest.fixture(scope="module")
+def tinted(tmp_path_factory):
+    """Two sources of plain pictures, two of red ones and one of blue ones; the tinted are fake."""
+    random = np.random.default_rng(4)
+    place = tmp_path_factory.mktemp("tinted") / "dataset"
+    with DatasetWriter(place, (1, 16, 16, 3)) as writer:
+        for split, count in (("train", 20), ("test", 12)):
+            for source, tint in TINTS.items():
+                for number in range(count):
+                    pixels = random.normal(100, 8, (1, 16, 16, 3)) + np.array(tint)
+                    name = f"{split}-{source}-{number}"
+                    about = dict(
+                        path=name, label=int(max(tint) > 20), kind="picture", source=source, group=name, split=split
+                    )
+                    writer.append(np.clip(pixels, 0, 255).astype(np.uint8), about)
+    return Dataset(place)
+
+
+def saved(directory, unfrozen):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    low = keras.layers.Conv2D(8, 3, strides=2, name="low")(inputs)
+    high = keras.layers.Conv2D(4, 3, strides=2, name="high")(low)
+    pooled = keras.layers.GlobalAveragePooling2D(name="head_pool")(high)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="head_logit")(pooled))
+    detectors.save(directory, model, {"threshold": 0.5, "unfrozen": {"layers": unfrozen}})
+    return Detector(directory)
+
+
+def test_a_generator_like_a_known_one_is_found_unseen_and_another_is_not(tinted, tmp_path):
+    found = cross_source(saved(tmp_path / "detector", ["high"]), tinted, units_of(tinted, tinted.rows("test")))
+    by_name = {one["source"]: one for one in found}
+    assert set(by_name) == set(TINTS)
+    assert by_name["blue"]["seen"]["roc_auc"] > 0.98
+    assert by_name["crimson"]["unseen"]["roc_auc"] > 0.98
+    assert by_name["blue"]["unseen"]["accuracy"] < 0.2
+    assert by_name["red"]["n"] == 12
+    assert by_name["camera"]["label"] == "real"
+
+
+def test_features_come_from_below_what_training_changed(tmp_path):
+    assert untouched(saved(tmp_path / "tuned", ["high"])).output_shape == (None, 8)
+    assert untouched(saved(tmp_path / "frozen", [])).output_shape == (None, 8 + 4)
+
+
+def test_from_scratch_there_is_nothing_that_has_not_seen_the_source(tinted, tmp_path):
+    detector = saved(tmp_path / "detector", "all")
+    assert cross_source(detector, tinted, units_of(tinted, tinted.rows("test"))) is None

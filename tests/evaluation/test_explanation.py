@@ -1,0 +1,46 @@
+import keras
+import numpy as np
+import pytest
+
+from components.explanation import FAKE, heat_maps, overlay
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Two depths; the logit is the mean red less the mean blue."""
+    inputs = keras.Input((32, 32, 3))
+    fine = keras.layers.AveragePooling2D(2, name="fine")(inputs)
+    coarse = keras.layers.AveragePooling2D(4, name="coarse")(fine)
+    pooled = [keras.layers.GlobalAveragePooling2D(name=f"head_pool_{n}")(one) for n, one in enumerate((fine, coarse))]
+    logit = keras.layers.Dense(1, name="head_logit")
+    model = keras.Model(inputs, logit(keras.layers.Concatenate(name="head_features")(pooled)))
+    logit.set_weights([np.array([[0.01], [0], [0], [0], [0], [-0.01]], "float32"), np.array([0.3], "float32")])
+    return model
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    pixels = np.full((2, 32, 32, 3), 40, np.uint8)
+    pixels[0, :16, :16, 0] = 240  # red above left
+    pixels[0, 16:, 16:, 2] = 240  # blue below right
+    return pixels
+
+
+def test_heat_lies_where_the_logit_comes_from(model, pixels):
+    heat = heat_maps(model, pixels)
+    assert heat.shape == (2, 32, 32)
+    assert heat[0, 4:12, 4:12].min() > heat[0, 4:12, 20:28].max()
+    assert heat[0, 20:28, 20:28].max() < heat[0, 4:12, 20:28].min()
+
+
+def test_the_mean_of_a_map_is_the_logit_less_the_constant(model, pixels):
+    logits = np.asarray(model.predict_on_batch(pixels.astype("float32")))[:, 0]
+    assert heat_maps(model, pixels).mean(axis=(1, 2)) == pytest.approx(logits - 0.3, abs=0.01)
+
+
+def test_an_overlay_is_coloured_where_there_is_heat_alone(pixels):
+    heat = np.zeros((32, 32))
+    heat[:4] = 2.0
+    shown = overlay(pixels[1], heat, 1.0)
+    assert (shown[10:] == 40).all()
+    assert shown[0, 0] == pytest.approx(0.25 * 40 + 0.75 * np.array(FAKE), abs=1)
