@@ -106,17 +106,14 @@ def decide(challenger: Evaluation, champion: Evaluation | None, gate: Gate) -> D
     """
     if champion and champion["digest"] == challenger["digest"]:
         return Decision((Check("itself", False, f"it is the champion itself, version {champion['version']}"),))
-    checks = [_bound(bound, challenger["overall"]) for bound in gate.bounds]
-    checks += [_certificate(challenger)] if challenger.get("certificate") else []
-    checks += [_audit(challenger)] if challenger.get("audit") else []
     if champion is None:
-        checks.append(Check("champion", True, "there is no champion to beat"))
+        checks = [Check("champion", True, "there is no champion to beat")]
     elif not _same_rows(challenger, champion):
-        checks.append(Check("rows", False, "the champion was evaluated on other rows: evaluate both on the same ones"))
+        checks = [Check("rows", False, "the champion was evaluated on other rows: evaluate both on the same ones")]
     else:
-        checks.append(_better_on_the_mean(challenger, champion, gate))
-        checks += [_no_worse_at_its_worst(challenger, champion)] if "slices" in challenger else []
-    return Decision(tuple(checks))
+        checks = [_better_on_the_mean(challenger, champion, gate), _no_worse_at_its_worst(challenger, champion)]
+    checks += [_bound(bound, challenger["overall"]) for bound in gate.bounds]
+    return Decision((*checks, _certificate(challenger), _audit(challenger)))
 
 
 def sides(evaluation: Evaluation) -> tuple[Evaluation, Evaluation | None]:
@@ -143,11 +140,11 @@ def _bound(bound: Bound, overall: Mapping[str, Any]) -> Check:
     if bound.metric == "false_positive_rate" and overall.get("accuracy_real") is not None:
         value = 1 - overall["accuracy_real"]
     holds = bound.holds(value)
+    verdict = ("is below", "is not below")[holds] if bound.at_least else ("is above", "is not above")[holds]
     side = "floor" if bound.at_least else "cap"
-    verdict = "within" if holds else "below" if bound.at_least else "above"
     name = "false positive rate on real media" if bound.metric == "false_positive_rate" else bound.metric
     shown = "undefined" if value is None else f"{value:.4f}"
-    return Check(str(bound), holds, f"{name} {shown} is {verdict} its {side} of {bound.value:g}")
+    return Check(str(bound), holds, f"{name} {shown} {verdict} its {side} of {bound.value:g}")
 
 
 def _certificate(challenger: Evaluation) -> Check:
@@ -157,7 +154,7 @@ def _certificate(challenger: Evaluation) -> Check:
 
 
 def _audit(challenger: Evaluation) -> Check:
-    audit = challenger.get("audit") or {"verdict": "fail", "text": "the dataset has none"}
+    audit = challenger.get("audit") or {"verdict": "none", "text": "the dataset has none"}
     failed = audit["verdict"] == "fail"
     return Check("audit", not failed, f"the confound audit {'fails' if failed else 'does not fail'}: {audit['text']}")
 

@@ -191,7 +191,7 @@ class History:
     def _version(self, version: str) -> registry.Version:
         found = {one.version: one for one in registry.versions(self.name)}
         if version not in found:
-            raise InputError(f"{self.name} has no version {version!r}; it has {', '.join(reversed(found)) or 'none'}")
+            raise InputError(f"{self.name} has no version {version!r}; it has {', '.join(found) or 'none'}")
         return found[version]
 
 

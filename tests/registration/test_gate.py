@@ -53,12 +53,12 @@ def test_a_first_model_that_holds_everything_is_promoted():
     decision = decide(challenger(), None, GATE)
     assert decision.promote
     assert [check.name for check in decision.checks] == [
+        "champion",
         "roc_auc>=0.7",
         "false_positive_rate<=0.4",
         "ece<=0.1",
         "certificate",
         "audit",
-        "champion",
     ]
     assert decision.reasons == [check.text for check in decision.checks]
 
@@ -72,6 +72,7 @@ def test_a_first_model_that_holds_everything_is_promoted():
         ({"overall": {"roc_auc": 0.9, "accuracy_real": 0.61, "ece": 0.11}}, ["ece<=0.1"]),
         ({"overall": {"roc_auc": 0.9}}, ["false_positive_rate<=0.4", "ece<=0.1"]),
         ({"certificate": {"holds": False, "text": "12 groups leak"}}, ["certificate"]),
+        ({"certificate": None}, ["certificate"]),
         ({"audit": {"verdict": "fail", "text": "metadata alone reach 0.99"}}, ["audit"]),
     ],
 )
@@ -89,8 +90,8 @@ def test_a_confound_audit_that_only_warns_does_not_refuse():
 def test_a_clearly_better_challenger_is_promoted():
     decision = decide(challenger(2.5), champion(1.0), GATE)
     assert decision.promote
-    assert "the mean of clean and 1 degradations" in decision.checks[-2].text
-    assert "champion, version 3" in decision.checks[-2].text
+    assert "the mean of clean and 1 degradations" in decision.checks[0].text
+    assert "champion, version 3" in decision.checks[0].text
 
 
 def test_a_worse_challenger_is_refused():
