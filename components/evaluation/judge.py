@@ -34,6 +34,8 @@ def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]
     Returns:
         A result as it stands in evaluation.json; numpy values are left in it.
     """
+    kinds = set(units.kind)
+    conditions = [name for name in conditions if any(degradations.applies(name, kind) for kind in kinds)]
     with _seen_by(detector, data, units) as (views, seen):
         logits = {
             name: _score(detector, views, seen, name)

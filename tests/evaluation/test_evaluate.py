@@ -119,6 +119,15 @@ def test_a_file_that_is_gone_stops_a_champion_of_another_view_in_one_line(make_d
     assert "\n" not in str(error.value)
 
 
+def test_without_clips_nothing_is_said_of_video_compression(make_dataset, detector, tmp_path):
+    dataset = make_dataset(per_label=2, clips=0)
+    found = evaluate(dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", degraded="jpeg:50,h264:28")
+    assert [one["slice"] for one in found["candidate"]["slices"] if one["by"] == "degradation"] == ["jpeg:50"]
+    assert list(found["candidate"]["scores"]["degraded"]) == ["jpeg:50"]
+    assert found["candidate"]["clips"] is found["candidate"]["worst_slice"] is None  # four pictures prove nothing
+    assert found["candidate"]["goals"]["worst_degraded_to_clean"] is None
+
+
 def test_an_unknown_degradation_is_refused(dataset, detector, tmp_path):
     with pytest.raises(InputError, match="'fog:3' is not known"):
         evaluate(dataset, detector, tmp_path / "evaluation", degraded="jpeg:50,fog:3")
