@@ -8,11 +8,15 @@ from components import records, registry
 from components.registration.history import History
 from components.registration.register import register
 
+# Seconds of imports that every such process would pay again.
+STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
+PRELOAD = ("mlflow.pyfunc", *STORES, "alembic.command", "pymongo")
+
 
 def killed(environment, step, change, *arguments):
     """Run a change; return whether SIGKILL ended it before its write number `step`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killer", "mlflow", "pymongo"])  # seconds of import, paid once
+    context.set_forkserver_preload(["killer", *PRELOAD])
     child = context.Process(target=_run, args=(environment, step, change, arguments))
     child.start()
     child.join(120)
