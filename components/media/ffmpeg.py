@@ -110,6 +110,9 @@ class FFmpeg:
         """Wait for the end and return the log, each line led by its level."""
         self.output()
         self._drain.join()
+        status = self._process.wait()
+        if status < 0:
+            raise MediaError("unreadable", f"FFmpeg was ended by signal {-status}")
         return "".join(self._log)
 
     def complaint(self) -> str:

@@ -38,6 +38,16 @@ def quarters(pixels: np.ndarray) -> list[tuple[bool, ...]]:
     return [tuple(pixels[y, x] > 110) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
 
 
+def rotated(path: Path, degrees: int, folder: Path) -> Path:
+    """Copy an MP4 with a display matrix that turns it counterclockwise."""
+    content = path.read_bytes()
+    at = content.index(b"tkhd") + 44
+    cos, sin = {90: (0, -1), 180: (-1, 0), 270: (0, 1)}[degrees]
+    matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    (folder / "rotated.mp4").write_bytes(content[:at] + matrix + content[at + 36 :])
+    return folder / "rotated.mp4"
+
+
 RED, GREEN, BLUE, YELLOW = (True, False, False), (False, True, False), (False, False, True), (True, True, False)
 
 
@@ -103,10 +113,10 @@ def test_keyframes_are_the_frames_stored_whole(clip):
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotation_by_display_matrix_is_undone(clip, degrees):
+def test_rotation_by_display_matrix_is_undone(clip, degrees, tmp_path):
     upright = clip("quarters.mp4", *QUARTERS, *ULTRAFAST)
     assert quarters(read(upright)[1][0]) == [RED, GREEN, BLUE, YELLOW]
-    turned = clip(f"turned{degrees}.mp4", "-display_rotation", degrees, "-i", upright, "-c", "copy")
+    turned = rotated(upright, degrees, tmp_path)
     expected = np.rot90([[RED, GREEN], [BLUE, YELLOW]], degrees // 90).reshape(4, 3)
     frame = read(turned)[1][0]
     assert quarters(frame) == [tuple(colour) for colour in expected]
@@ -114,11 +124,11 @@ def test_rotation_by_display_matrix_is_undone(clip, degrees):
 
 
 @pytest.mark.parametrize(("aspect", "size"), [("2/1", (320, 96)), ("1/2", (160, 192)), ("1/1", (160, 96))])
-def test_pixels_that_are_not_square_are_drawn_out(clip, aspect, size):
+def test_pixels_that_are_not_square_are_drawn_out(clip, aspect, size, tmp_path):
     path = clip(f"sar{aspect[0]}{aspect[2]}.mp4", "-vf", f"setsar={aspect}", *ULTRAFAST)
     assert (probe(path).width, probe(path).height) == size
     assert read(path)[1].shape[1:3] == size[::-1]
-    turned = clip(f"sar-turned-{path.name}", "-display_rotation", "90", "-i", path, "-c", "copy")
+    turned = rotated(path, 90, tmp_path)
     assert (probe(turned).height, probe(turned).width) == size
     assert read(turned)[1].shape[1:3] == size
 
@@ -341,3 +351,12 @@ def test_the_real_clips(shared):
         assert times == sorted(set(times))
         assert frames.std() > 20
     assert videos.probe(shared / "clips" / "car-detection.mp4").frame_rate == 12.5
+
+
+def test_a_process_that_crashes_is_named(h264, tmp_path, monkeypatch):
+    crash = tmp_path / "ffmpeg"
+    crash.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crash.chmod(0o755)
+    monkeypatch.setattr(ffmpeg, "ffmpeg_executable", lambda: str(crash))
+    with pytest.raises(MediaError, match="unreadable: FFmpeg was ended by signal 11"):
+        probe(h264)
