@@ -78,6 +78,7 @@ class FFmpeg:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=(descriptor,),
+                env=_environment(),
             )
         finally:
             os.close(descriptor)
@@ -109,7 +110,9 @@ class FFmpeg:
     def log(self) -> str:
         """Wait for the end and return the log, each line led by its level."""
         self.output()
-        self._drain.join()
+        self._drain.join(PATIENCE_S)
+        if self._drain.is_alive():
+            raise MediaError("too slow", f"FFmpeg did not end within {PATIENCE_S:g} s")
         status = self._process.wait()
         if status < 0:
             raise MediaError("unreadable", f"FFmpeg was ended by signal {-status}")
@@ -130,7 +133,10 @@ class FFmpeg:
             pixels = np.empty((height, width, 3), np.uint8)
             if not self._fill(memoryview(pixels).cast("B")):
                 return
-            moment = self._times.get()  # the filter told it before the frame was written
+            try:
+                moment = self._times.get(timeout=PATIENCE_S)  # the filter told it before the frame was written
+            except queue.Empty as error:
+                raise MediaError("unreadable", "FFmpeg told no time of a frame") from error
             yield float(moment or 0), pixels
 
     def _listen(self) -> None:
@@ -175,6 +181,12 @@ _TIME = re.compile(
     rb"^\[Parsed_showinfo_\d+ @ \w+\] \[info\] "
     rb"(?:config in time_base: (?P<numerator>\d+)/(?P<denominator>\d+)|n: *\d+ pts: *(?P<pts>-?\d+|NOPTS))"
 )
+
+
+def _environment() -> dict[str, str]:
+    """Return our own environment without what would colour FFmpeg's log or have it write one of its own."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("FFREPORT", "AV_LOG_FORCE_COLOR")}
+    return kept | {"AV_LOG_FORCE_NOCOLOR": "1"}
 
 
 def _command(arguments: Sequence[str], descriptor: int) -> list[str]:

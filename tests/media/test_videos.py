@@ -360,3 +360,11 @@ def test_a_process_that_crashes_is_named(h264, tmp_path, monkeypatch):
     monkeypatch.setattr(ffmpeg, "ffmpeg_executable", lambda: str(crash))
     with pytest.raises(MediaError, match="unreadable: FFmpeg was ended by signal 11"):
         probe(h264)
+
+
+def test_the_environment_does_not_disturb(h264, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AV_LOG_FORCE_COLOR", "1")
+    monkeypatch.setenv("FFREPORT", "file=report.log")
+    assert len(read(h264)[0]) == 8
+    assert os.listdir(tmp_path) == []
