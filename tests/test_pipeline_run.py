@@ -20,7 +20,7 @@ from pipelines import sample
 
 SMALL = ["--view", "resize32", "--backbone", "mobilenetv2", "--weights", "none", "--json"]
 # One epoch teaches nothing: the gate lets the first detector through so that there is a champion to ask.
-QUICK = [*SMALL, "--epochs", "1", "--fine-tune-epochs", "0", "--gate", "roc_auc+0.9"]
+QUICK = [*SMALL, "--epochs", "1", "--fine-tune-epochs", "0", "--gate", "roc_auc+0.9", "--shards", "4"]
 
 
 def ai_vs_real(*arguments, home, **variables):
@@ -54,7 +54,7 @@ def first(media, tmp_path_factory):
 def test_a_run_tells_what_it_decided_and_where_everything_is(first):
     home, result, _ = first
     assert result["decision"] == "promoted"
-    assert result["reasons"] == ["there is no champion to beat"]
+    assert "there is no champion to beat" in result["reasons"]
     assert result["model_version"] == "1"
     assert {"roc_auc", "average_precision", "balanced_accuracy", "ece", "by_source", "by_kind"} <= set(
         result["metrics"]
@@ -92,31 +92,31 @@ def test_an_unchanged_run_does_no_work(first, media):
     home, result, _ = first
     done = ai_vs_real("run", media, *QUICK, home=home)
     again = json.loads(done.stdout)
-    assert set(again["cached"]) == {"extract-frames", "preprocess", "train", "evaluate"}
+    assert set(again["seconds"]) - set(again["cached"]) == {"list-media", "find-champion", "register"}
     assert again["metrics"] == result["metrics"]
 
 
-def test_a_changed_parameter_reruns_its_step_and_what_follows(first, media):
-    home, _, _ = first
-    done = ai_vs_real("run", media, *QUICK, "--balance", "none", home=home)
-    assert set(json.loads(done.stdout)["cached"]) == {"extract-frames"}
-
-
-def test_changed_media_rerun_their_shard_alone(first, media, tmp_path):
+def test_changed_media_rerun_their_shard_and_what_follows(first, media, tmp_path):
     home, _, _ = first
     changed = tmp_path / "media"
     shutil.copytree(media, changed)
-    run = ["run", changed, *QUICK, "--shards", "4", "--audit", "warn"]
-    ai_vs_real(*run, home=home)
+    # The media's own path is a parameter too, so the changed collection takes the place of the first one.
+    media.rename(tmp_path / "before")
+    changed.rename(media)
     write_pictures(tmp_path / "more", 1, sample.camera_fine, 77)
-    shutil.copy(tmp_path / "more" / "000.jpg", changed / "real" / "camera" / "001.jpg")
-    done = json.loads(ai_vs_real(*run, home=home).stdout)
+    shutil.copy(tmp_path / "more" / "000.jpg", media / "real" / "camera" / "001.jpg")
+    try:
+        done = json.loads(ai_vs_real("run", media, *QUICK, home=home).stdout)
+    finally:
+        shutil.rmtree(media)
+        (tmp_path / "before").rename(media)
     assert done["cached"] == ["extract-frames"] * 3
 
 
-def test_a_detector_that_is_no_better_is_refused_and_the_champion_stays(first, media):
+def test_a_changed_parameter_reruns_what_follows_and_no_better_detector_is_refused(first, media):
     home, _, _ = first
     done = json.loads(ai_vs_real("run", media, *QUICK, "--seed", "5", home=home).stdout)
+    assert done["cached"] == ["extract-frames"] * 4
     assert done["decision"] == "refused"
     assert done["champion_version"] == "1"
     assert int(done["model_version"]) > 1
@@ -124,10 +124,9 @@ def test_a_detector_that_is_no_better_is_refused_and_the_champion_stays(first, m
 
 def test_the_champion_answers_for_pictures_and_clips(first, media, tmp_path):
     home, _, _ = first
-    frames = [sample.camera_fine(sample.scene(np.random.default_rng(9), 64), np.random.default_rng(9))] * 3
-    Image.fromarray(frames[0]).save(
-        tmp_path / "animated.gif", save_all=True, append_images=map(Image.fromarray, frames)
-    )
+    rng = np.random.default_rng(9)
+    first_frame, *frames = (Image.fromarray(sample.camera_fine(sample.scene(rng, 64), rng)) for _ in range(3))
+    first_frame.save(tmp_path / "animated.gif", save_all=True, append_images=frames)
     files = [
         media / "real" / "camera" / "003.jpg",
         tmp_path / "animated.gif",
