@@ -10,20 +10,29 @@ import numpy as np
 
 from components.detector import Detector
 from components.errors import InputError
+from components.media import degradations
 from components.progress import follow
 
+# What a platform does to a file on its way: the answer must survive it.
+DELIVERIES = ("jpeg:75", "scale:0.5", "crop:0.8")
 
-def check(paths: Iterable[str | Path], detector: str | Path, *, version: str = "") -> Iterator[dict[str, Any]]:
+
+def check(
+    paths: Iterable[str | Path], detector: str | Path, *, version: str = "", delivery_test: bool = False
+) -> Iterator[dict[str, Any]]:
     """Give the verdict on each file, through the same path from file to pixels as in training.
 
     Args:
         paths: Pictures and videos.
         detector: Directory of the detector.
         version: Its version in the registry, for the answer.
+        delivery_test: Ask again after recompression, at half scale and cropped; an answer that flips is inconclusive.
 
     Yields:
-        For each file, in order: path, verdict ("real" or "fake"; None for a file that cannot be read), probability of
-        fake in [0, 1], kind ("picture" or "clip"), frames used, model version and digest, error (None, or the reason).
+        For each file, in order: path, verdict ("real", "fake" or "inconclusive"; None for a file that cannot be read),
+        reason (a sentence on an inconclusive verdict, else empty), probability of fake in [0, 1], kind ("picture" or
+        "clip"), frames used, model version and digest, error (None, or why the file cannot be read); with the delivery
+        test also the probability after each delivery.
 
     Raises:
         InputError: There is no whole detector in the directory.
@@ -32,7 +41,7 @@ def check(paths: Iterable[str | Path], detector: str | Path, *, version: str = "
     for path in paths:
         yield {
             "path": str(path),
-            **_answer(loaded, Path(path)),
+            **_answer(loaded, Path(path), delivery_test),
             "model_version": version,
             "model_digest": loaded.card["digest"],
         }
@@ -69,19 +78,49 @@ def check_media(media: str | Path, model_name: str, version: str, output: str | 
     os.replace(part, output)
 
 
-def _answer(detector: Detector, path: Path) -> dict[str, Any]:
+def _answer(detector: Detector, path: Path, delivery_test: bool) -> dict[str, Any]:
     from components.media.pictures import MediaError
 
     try:
         views, kind = _read(detector, path)
     except (MediaError, OSError) as error:
-        return {"verdict": None, "probability": None, "kind": None, "frames": 0, "error": _reason(error)}
+        nothing = {"verdict": None, "reason": "", "probability": None, "kind": None, "frames": 0}
+        return {**nothing, "error": _reason(error)}
+    probability = _probability(detector, views, kind)
+    verdict = detector.verdict(probability)
+    delivered = {name: _delivered(detector, views, kind, name) for name in DELIVERIES} if delivery_test else {}
+    flips = [
+        name
+        for name, value in delivered.items()
+        if (value >= detector.threshold) != (probability >= detector.threshold)
+    ]
+    reason = ""
+    if verdict == "inconclusive":
+        reason = _too_close(detector, probability)
+    elif flips:
+        told = " and ".join(degradations.describe(name) for name in flips)
+        verdict, reason = "inconclusive", f"the answer turns from {verdict} after {told}: it hangs on how the file came"
+    answer = {"verdict": verdict, "reason": reason, "probability": probability, "kind": kind, "frames": len(views)}
+    return {**answer, **({"delivered": delivered} if delivery_test else {}), "error": None}
+
+
+def _probability(detector: Detector, views: np.ndarray, kind: str) -> float:
     logits = detector.logits(views)
-    probability = (
-        detector.clip_probability(logits) if kind == "clip" else float(detector.calibrate(logits, "picture")[0])
-    )
-    verdict = "fake" if probability >= detector.threshold else "real"
-    return {"verdict": verdict, "probability": probability, "kind": kind, "frames": len(views), "error": None}
+    return detector.clip_probability(logits) if kind == "clip" else float(detector.calibrate(logits, "picture")[0])
+
+
+def _delivered(detector: Detector, views: np.ndarray, kind: str, name: str) -> float:
+    degraded = degradations.apply(name, views.reshape(-1, *views.shape[2:])).reshape(views.shape)
+    return _probability(detector, degraded, kind)
+
+
+def _too_close(detector: Detector, probability: float) -> str:
+    band = detector.card["abstention"]
+    if probability >= detector.threshold:
+        edge, rate = f"from {band['high']:.2f} on", f"{100 * band['false_positive_rate']:.0f} of 100 reals called fake"
+        return f"leans to fake at {probability:.2f}, but only {edge} are at most {rate} when media are degraded"
+    edge, rate = f"below {band['low']:.2f}", f"{100 * band['false_negative_rate']:.0f} of 100 fakes called real"
+    return f"leans to real at {probability:.2f}, but only {edge} are at most {rate} when media are degraded"
 
 
 def _read(detector: Detector, path: Path) -> tuple[np.ndarray, str]:

@@ -4,11 +4,9 @@ import hashlib
 
 import numpy as np
 import pytest
+from brightness import SIZE, write_detector
 
-from components import detector as detectors
 from components.dataset import DatasetWriter
-
-SIZE = 16
 
 
 def write_dataset(directory, *, per_label=30, clips=4, frames=3, seed=0, card=None, splits=("test",)):
@@ -62,23 +60,6 @@ def write_files_dataset(directory, view, *, size, pairs=12):
                 about = dict(path=str(path), label=label, source="ab"[label], group=str(number), split="test")
                 writer.append(views, {**row, **about})
     return directory / "dataset"
-
-
-def write_detector(directory, *, slope=0.06, centre=130.0, size=SIZE, card=None):
-    """Save a detector that looks at the brightness alone: logit = slope * (mean - centre)."""
-    import keras
-
-    inputs = keras.Input((size, size, 3))
-    features = keras.layers.GlobalAveragePooling2D()(inputs)
-    top = keras.layers.Dense(1)
-    model = keras.Model(inputs, top(features))
-    top.set_weights([np.full((3, 1), slope / 3, "float32"), np.array([-slope * centre], "float32")])
-    detectors.save(
-        directory,
-        model,
-        {"view": f"resize{size}", "sampling": "even:3", "delivery": "as-is", "threshold": 0.5, **(card or {})},
-    )
-    return directory
 
 
 @pytest.fixture(scope="session")
