@@ -22,9 +22,6 @@ from components.errors import InputError
 
 _WORKSPACE = "{{$.workspace_path}}"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_STARTED = re.compile(r"Executing task '([\w-]+)'")
-_ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
-_CACHED = re.compile(r"Task ([\w-]+) cache hit")
 _PROGRESS = re.compile(r"\[(list|extract|preprocess|train|evaluate|register)\] ")
 _ERROR = re.compile(r"(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Exit)\w*)(?:: (.*))?$")
 
@@ -83,13 +80,13 @@ def run(
     )
     log = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     with open(log, "w") as file:
-        console = _Console(file, say)
+        console, steps = _Console(file, say), _Steps(say)
         try:
-            with _redirected(console):
+            with _redirected(console), _watched(steps):
                 task = kfp_components.load_component_from_text(for_this_machine(pipeline, home))(**arguments)
         except RuntimeError as error:
-            raise _cause(console, log) from error
-    return Run(dict(task.outputs), console.seconds, console.cached, log)
+            raise _cause(console, steps, log) from error
+    return Run(dict(task.outputs), steps.seconds, steps.cached, log)
 
 
 def for_this_machine(pipeline: Path, home: Path) -> str:
@@ -121,8 +118,8 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def _cause(console: "_Console", log: Path) -> Exception:
-    step, kind, message = console.failed or "a step", console.error, console.message
+def _cause(console: "_Console", steps: "_Steps", log: Path) -> Exception:
+    step, kind, message = steps.failed or "a step", console.error, console.message
     if kind == "InputError":
         return InputError(message)
     return RuntimeError(
@@ -143,16 +140,77 @@ def _redirected(console: "_Console"):
             console.flush()
 
 
+@contextlib.contextmanager
+def _watched(steps: "_Steps"):
+    # Not by what kfp.local logs: two steps at a time lose lines of each other's.
+    from kfp.local import cache, task_dispatcher
+
+    run_task, store = task_dispatcher.run_single_task_implementation, cache.get_local_cache()
+
+    def run(**arguments: Any) -> Any:
+        with steps.running(_step(arguments["component_name"])) as outcome:
+            outcome.append(result := run_task(**arguments))
+        return result
+
+    def key(component_name: str, *rest: Any, **others: Any) -> str:
+        made = type(store).compute_key(store, component_name, *rest, **others)
+        steps.keys[made] = _step(component_name)
+        return made
+
+    def get(made: str) -> Any:
+        found = type(store).get(store, made)
+        if found is not None:
+            steps.reused(steps.keys[made])
+        return found
+
+    task_dispatcher.run_single_task_implementation = run
+    if store:
+        store.compute_key, store.get = key, get
+    try:
+        yield
+    finally:
+        task_dispatcher.run_single_task_implementation = run_task
+
+
+def _step(component: str) -> str:
+    return component.removeprefix("comp-")
+
+
+class _Steps:
+    """Times the steps, several of one name as one, and says what became of each."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self.say = say
+        self.seconds: dict[str, float] = {}
+        self.cached: list[str] = []
+        self.failed = ""
+        self.keys: dict[str, str] = {}
+        self._begun: dict[str, float] = {}
+
+    def reused(self, step: str) -> None:
+        self.cached.append(step)
+        self.seconds.setdefault(step, 0.0)
+        self.say(f"{step}: unchanged, reused")
+
+    @contextlib.contextmanager
+    def running(self, step: str):
+        begun = self._begun.setdefault(step, time.monotonic())
+        outcome: list[Any] = []
+        yield outcome
+        seconds = time.monotonic() - begun
+        self.seconds[step] = round(seconds, 3)
+        if outcome[0][1].name == "SUCCESS":
+            self.say(f"{step}: done in {seconds:.1f} s")
+        else:
+            self.failed = self.failed or step
+
+
 class _Console(io.TextIOBase):
-    """Takes what kfp.local prints: keeps all of it, times the steps, and passes on what a person should see."""
+    """Takes what kfp.local prints: keeps all of it, and passes on what a person should see."""
 
     def __init__(self, log: TextIO, say: Callable[[str], None]):
         self.log, self.say = log, say
-        self.seconds: dict[str, float] = {}
-        self.cached: list[str] = []
-        self.failed = self.error = self.message = ""
-        self._begun: dict[str, float] = {}
-        self._running: dict[str, int] = {}
+        self.error = self.message = ""
         self._pending: dict[int, str] = {}  # by thread: two shards may print at a time
         self._lock = threading.RLock()
 
@@ -174,29 +232,10 @@ class _Console(io.TextIOBase):
     def _take(self, line: str) -> None:
         self.log.write(line + "\n")
         text = line.strip()
-        if match := _STARTED.search(text):
-            step = match[1]
-            self._begun.setdefault(step, time.monotonic())
-            self._running[step] = self._running.get(step, 0) + 1
-        elif match := _ENDED.search(text):
-            self._end(match[1], match[2])
-        elif match := _CACHED.search(text):
-            self.cached.append(match[1])
-            self.seconds.setdefault(match[1], 0.0)
-            self.say(f"{match[1]}: unchanged, reused")
-        elif _PROGRESS.match(text):
+        if _PROGRESS.match(text):
             self.say(text)
         elif match := _ERROR.match(text):
             self.error, self.message = match[1], match[2] or ""
-
-    def _end(self, step: str, status: str) -> None:
-        self._running[step] -= 1
-        seconds = time.monotonic() - self._begun[step]
-        self.seconds[step] = round(seconds, 3)
-        if status != "SUCCESS":
-            self.failed = self.failed or step
-        elif not self._running[step]:
-            self.say(f"{step}: done in {seconds:.1f} s")
 
 
 def print_to_stderr(line: str) -> None:
