@@ -15,6 +15,17 @@ CONFIDENCE = 0.95  # share of the bootstrap's draws in which the challenger must
 WORST_BY = "balanced_accuracy"  # the measure of the worst slice: what a threshold does there, not a ranking
 BEATABLE = ("roc_auc", "average_precision", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake")
 BOUNDABLE = (*BEATABLE, "false_positive_rate", "ece", "eer")
+WORDS = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "accuracy_real": "accuracy on real media",
+    "accuracy_fake": "accuracy on fake media",
+    "false_positive_rate": "false positive rate on real media",
+    "ece": "calibration error (ECE)",
+    "eer": "equal error rate",
+}
 
 Evaluation = Mapping[str, Any]
 
@@ -142,9 +153,8 @@ def _bound(bound: Bound, overall: Mapping[str, Any]) -> Check:
     holds = bound.holds(value)
     verdict = ("is below", "is not below")[holds] if bound.at_least else ("is above", "is not above")[holds]
     side = "floor" if bound.at_least else "cap"
-    name = "false positive rate on real media" if bound.metric == "false_positive_rate" else bound.metric
     shown = "undefined" if value is None else f"{value:.4f}"
-    return Check(str(bound), holds, f"{name} {shown} {verdict} its {side} of {bound.value:g}")
+    return Check(str(bound), holds, f"{WORDS[bound.metric]} {shown} {verdict} its {side} of {bound.value:g}")
 
 
 def _certificate(challenger: Evaluation) -> Check:
@@ -172,18 +182,20 @@ def _better_on_the_mean(challenger: Evaluation, champion: Evaluation, gate: Gate
     draws = np.vstack([np.ones((1, len(groups)), "float32"), draw_weights(groups)])  # the first is all, once each
     ours, theirs = (_means(one, names, gate.metric, draws) for one in (challenger, champion))
     if not np.isfinite(ours[0] - theirs[0]):
-        return Check("mean", False, f"{gate.metric} is undefined on these rows, so the champion is not beaten")
+        return Check("mean", False, f"{WORDS[gate.metric]} is undefined on these rows, so the champion is not beaten")
     gain, lowest = ours[0] - theirs[0], np.nanquantile((ours - theirs)[1:], 1 - CONFIDENCE)
-    over = "" if len(names) == 1 else f", the mean of clean and {len(names) - 1} degradations,"
+    mean = WORDS[gate.metric]
+    if len(names) > 1:
+        mean = f"the mean {mean} over clean and {len(names) - 1} degraded conditions"
     text = (
-        f"{gate.metric}{over} {ours[0]:.4f} against {theirs[0]:.4f} of the champion, version {champion['version']}: "
-        f"{gain:+.4f}, at least {lowest:+.4f} in {CONFIDENCE:.0%} of paired draws"
+        f"{mean} is {ours[0]:.4f} against {theirs[0]:.4f} of the champion, version {champion['version']}: {gain:+.4f}, "
+        f"at least {lowest:+.4f} in {CONFIDENCE:.0%} of paired draws"
     )
     if gain < gate.margin:
-        return Check("mean", False, f"{text}, below the margin of {gate.margin:g}")
+        return Check("mean", False, f"{text}, and the margin is {gate.margin:g}")
     if lowest < 0:
-        return Check("mean", False, f"{text}, which may be chance")
-    return Check("mean", True, f"{text}, the margin being {gate.margin:g}")
+        return Check("mean", False, f"{text}, so it may be chance")
+    return Check("mean", True, text)
 
 
 def _means(evaluation: Evaluation, names: Sequence[str], metric: str, draws: np.ndarray) -> np.ndarray:
@@ -203,11 +215,11 @@ def _no_worse_at_its_worst(challenger: Evaluation, champion: Evaluation) -> Chec
     worst = worst_slice(challenger)
     theirs = {one["slice"]: one["intervals"].get(WORST_BY) for one in champion["slices"]}
     if worst is None or not theirs.get(worst["slice"]):
-        return Check("worst slice", False, f"no slice of both has an interval of {WORST_BY}")
+        return Check("worst slice", False, f"no slice of both has an interval of {WORDS[WORST_BY]}")
     ours, bound = worst["intervals"][WORST_BY][0], theirs[worst["slice"]][0]
     passed = ours >= bound
     text = (
-        f"on its worst slice, {worst['slice']}, the lower bound of {WORST_BY} is {ours:.4f}, "
+        f"on its worst slice, {worst['slice']}, the lower bound of {WORDS[WORST_BY]} is {ours:.4f}, "
         f"{'not below' if passed else 'below'} the champion's {bound:.4f}"
     )
     return Check("worst slice", passed, text)

@@ -7,17 +7,9 @@ from typing import Any
 import numpy as np
 
 from components.page import COLOURS, Html, badge, numbers, page, section, table
-from components.registration.gate import WORST_BY, Decision, Evaluation, worst_slice
+from components.registration.gate import WORDS, WORST_BY, Decision, Evaluation, worst_slice
 
-MEASURES = {
-    "roc_auc": "ROC AUC",
-    "average_precision": "average precision",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy_real": "accuracy on real",
-    "accuracy_fake": "accuracy on fake",
-    "ece": "calibration error (ECE)",
-    "eer": "equal error rate",
-}
+MEASURES = ("roc_auc", "average_precision", "balanced_accuracy", "accuracy_real", "accuracy_fake", "ece", "eer")
 LESS_IS_BETTER = ("ece", "eer")
 WIDTH, HEIGHT = 220, 26  # of a slice's plot, CSS pixels
 
@@ -59,12 +51,12 @@ def write_page(
 def _headline(challenger: Evaluation, champion: Evaluation | None) -> Html:
     shown = {}
     for name in ("roc_auc", "balanced_accuracy"):
-        shown[f"{MEASURES[name]}, challenger"] = challenger["overall"].get(name)
+        shown[f"{WORDS[name]}, challenger"] = challenger["overall"].get(name)
         if champion:
-            shown[f"{MEASURES[name]}, champion"] = champion["overall"].get(name)
+            shown[f"{WORDS[name]}, champion"] = champion["overall"].get(name)
     worst = worst_slice(challenger)
     if worst:
-        shown[f"{MEASURES[WORST_BY]}, worst slice ({worst['slice']})"] = worst[WORST_BY]
+        shown[f"{WORDS[WORST_BY]}, worst slice ({worst['slice']})"] = worst[WORST_BY]
     return numbers(shown)
 
 
@@ -79,9 +71,9 @@ def _checks(decision: Decision, gate: str) -> Html:
 
 def _overall(challenger: Evaluation, champion: Evaluation | None) -> Html:
     rows = []
-    for name, title in MEASURES.items():
+    for name in MEASURES:
         ours, theirs = challenger["overall"].get(name), champion["overall"].get(name) if champion else None
-        row = {"measure": title, "challenger": ours}
+        row = {"measure": WORDS[name], "challenger": ours}
         if champion:
             row |= {"champion": theirs, "change": _change(ours, theirs, name in LESS_IS_BETTER)}
         rows.append(row)
@@ -100,7 +92,7 @@ def _slices(challenger: Evaluation, champion: Evaluation | None) -> Html:
             row |= {"champion": other.get(WORST_BY), "change": change}
         rows.append(row | {"0.5 to 1": _plot(ours, other)})
     note = (
-        f"{MEASURES[WORST_BY].capitalize()} with its 95 % interval, "
+        f"{WORDS[WORST_BY].capitalize()} with its 95 % interval, "
         + ("challenger above, champion in gray below. " if champion else "")
         + "A slice of one source is measured against all media of the other label."
     )

@@ -37,7 +37,7 @@ def test_the_first_good_model_becomes_champion_and_the_decision_is_recorded(regi
 def test_a_first_model_below_the_floors_is_refused_and_kept_as_challenger(registry_home, make):
     outcome = entry(make("poor", 0.2))
     assert (outcome["decision"], outcome["version"]) == ("refused", "1")
-    assert "roc_auc" in outcome["reasons"][0]
+    assert "ROC AUC" in outcome["reasons"][0]
     assert "below its floor of 0.7" in outcome["reasons"][0]
     assert registry.find(NAME) is None
     assert registry.find(NAME, "challenger").version == "1"
