@@ -159,7 +159,7 @@ _ONE = {
 
 
 def _h264(pixels: np.ndarray, crf: int) -> np.ndarray:
-    from components.media.videos import ffmpeg_executable
+    from components.media.ffmpeg import ffmpeg_executable
 
     count, height, width = pixels.shape[:3]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]

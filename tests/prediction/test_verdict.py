@@ -7,7 +7,7 @@ from brightness import write_detector
 from PIL import Image
 
 from components.errors import InputError
-from components.media.videos import ffmpeg_executable
+from components.media.ffmpeg import ffmpeg_executable
 from components.prediction.verdict import check, check_media
 
 SIZE = 48
