@@ -33,3 +33,4 @@ def evaluate(
         evaluation.log_metric(name, value)
     roc.log_roc_curve(*result.roc)
     roc.log_confusion_matrix(["real", "fake"], result.confusion)
+    result.write_curve(roc.path)

@@ -90,6 +90,10 @@ class Headline:
     roc: tuple[list[float], list[float], list[float]]
     confusion: list[list[int]]
 
+    def write_curve(self, path: str | Path) -> None:
+        """Write the curve and the confusion as JSON: kfp.local reuses only a step whose every artifact is a file."""
+        write_whole(path, json.dumps({"roc": self.roc, "confusion": self.confusion}))
+
 
 def headline(evaluation: dict[str, Any]) -> Headline:
     """Pick the numbers, the ROC curve (false positive rates, true positive rates, thresholds) and the confusion."""
