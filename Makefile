@@ -13,7 +13,7 @@ run: compile ## Train, judge and register on MEDIA, or on the sample set, by the
 
 .PHONY: test
 test: install ## Run every test
-	$(RUN)/pytest tests
+	$(RUN)/pytest -n 2 --dist loadfile tests
 
 .PHONY: lint
 lint: install ## Check style
