@@ -27,6 +27,13 @@ EXPERIMENT = "ai-vs-real"
 CHAMPION, CHALLENGER = "champion", "challenger"
 PATIENCE_S = 8.0  # for a server that does not answer
 MODEL_PATH = "detector"  # of the model among its run's artifacts
+QUIET = {  # standard output is for the answer; nobody is told what is run here
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 KEPT = "evaluation"  # of what `keep` keeps
 REQUIREMENTS = ("keras", "tensorflow", "tensorflow-cpu", "numpy")  # of the card's versions, pinned with the model
 
@@ -67,10 +74,8 @@ def connect() -> Any:
     Raises:
         InputError: The server does not answer within `PATIENCE_S` seconds, or refuses the credentials.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -46,7 +46,7 @@ def detector(tmp_path):
     return write
 
 
-def test_from_nothing_to_a_champion_and_back(place, name, detector, tmp_path):
+def test_from_nothing_to_a_champion_and_back(place, name, detector, tmp_path, capsys):
     assert registry.find(name) is None
     assert registry.versions(name) == []
     with registry.TrackedRun(name="train") as run:
@@ -75,6 +75,7 @@ def test_from_nothing_to_a_champion_and_back(place, name, detector, tmp_path):
     client = registry.connect()
     assert [one.value for one in client.get_metric_history(run.run_id, "loss")] == [0.5, 0.25]
     assert client.get_run(run.run_id).info.status == client.get_run(second.run_id).info.status == "FINISHED"
+    assert capsys.readouterr().out == ""  # left to whoever prints an answer
 
 
 def test_the_same_detector_is_one_version(place, name, detector):
