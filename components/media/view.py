@@ -147,7 +147,13 @@ class Delivery:
     `as-is`: nothing. `common`: what social networks do, alike for all: the shorter side brought to BASE pixels if
     longer, then to a factor of 0.6 to 0.9, then encoded with a quality of QUALITIES; factor and quality are drawn from
     one distribution, seeded by the content, so the same picture always gives the same views. `common:BASE:CODEC` sets
-    the base, 512 unless given, and the codec: jpeg unless given, webp, or h264 (a key frame; slow).
+    the base, 320 unless given, and the codec: jpeg unless given, webp, or h264 (a key frame; slow).
+
+    The base decides: what a delivery did to a picture of that size or more is lost in the shrinking. A small classifier
+    of traces, on the same photographs of 1024 pixels delivered in two ways (JPEG 75 against PNG of 473 pixels; against
+    JPEG 40; against half the size at JPEG 60, the worst), reaches AUC 0.73, 0.99 and 0.95 as is; 0.51, 0.49 and 0.68
+    with a base of 320; 0.61, 0.62 and 0.81 with 512; with 256 the worst falls to 0.58. Where both labels have the same
+    size, a larger base keeps more of the picture.
 
     Args:
         kind: as-is or common.
@@ -156,19 +162,19 @@ class Delivery:
     """
 
     kind: str = "as-is"
-    base: int = 512
+    base: int = 320
     codec: str = "jpeg"
 
     @classmethod
     def parse(cls, text: str) -> "Delivery":
-        """Read a policy such as "as-is", "common", "common:1024" or "common:512:webp"."""
+        """Read a policy such as "as-is", "common", "common:1024" or "common:320:webp"."""
         found = re.fullmatch(r"(as-is|common)(?:(?<=common):(\d{2,4})(?::(jpeg|webp|h264))?)?", str(text))
-        if not found or int(found[2] or 512) < 64:
+        if not found or int(found[2] or 320) < 64:
             raise InputError(
                 f"delivery is {text!r}; it must be as-is or common[:PIXELS[:jpeg|webp|h264]], PIXELS from 64 to 9999, "
-                "such as common:512"
+                "such as common:320"
             )
-        return cls(found[1], int(found[2] or 512), found[3] or "jpeg")
+        return cls(found[1], int(found[2] or 320), found[3] or "jpeg")
 
     def __str__(self) -> str:
         return self.kind if self.kind == "as-is" else f"common:{self.base}:{self.codec}"

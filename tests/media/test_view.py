@@ -50,7 +50,7 @@ def test_a_wrong_view_is_refused_in_one_line(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "written"), [("as-is", "as-is"), ("common", "common:512:jpeg"), ("common:300:webp",) * 2]
+    ("text", "written"), [("as-is", "as-is"), ("common", "common:448:jpeg"), ("common:300:webp",) * 2]
 )
 def test_deliveries_are_read_and_written(text, written):
     assert str(Delivery.parse(text)) == written
@@ -138,7 +138,7 @@ def test_delivery_hides_size_and_quality(tmp_path):
             seed = hashlib.sha256(pixels).hexdigest()
             sides[name].append(Delivery.parse("common").apply(pixels, seed).shape[0])
     for values in sides.values():
-        assert 300 < min(values) < max(values) <= 461
+        assert 190 < min(values) < max(values) <= 288
         assert len(set(values)) > 6
     assert abs(np.mean(sides["large"]) - np.mean(sides["small"])) < 50
 
