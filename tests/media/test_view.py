@@ -50,7 +50,7 @@ def test_a_wrong_view_is_refused_in_one_line(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "written"), [("as-is", "as-is"), ("common", "common:448:jpeg"), ("common:300:webp",) * 2]
+    ("text", "written"), [("as-is", "as-is"), ("common", "common:320:jpeg"), ("common:300:webp",) * 2]
 )
 def test_deliveries_are_read_and_written(text, written):
     assert str(Delivery.parse(text)) == written
