@@ -33,7 +33,7 @@ def evaluate(
     champion_version: str = "",
     report: str | Path | None = None,
     degraded: str = "all",
-    across: bool = False,
+    leave_one_out: bool = False,
 ) -> dict[str, Any]:
     """Judge a detector on a dataset's test split, by picture and by clip.
 
@@ -45,7 +45,7 @@ def evaluate(
         champion_version: Its version in the registry.
         report: File for the page that a person reads, HTML; None for no page.
         degraded: Under which degradations it is judged as well: "all", "none", or names such as "jpeg:50,scale:0.5".
-        across: Also leave out one source at a time, to see what becomes of a source that it has never seen.
+        leave_one_out: Also leave out one source at a time, to see what becomes of a source that it has never seen.
 
     Returns:
         What was written to `output`.
@@ -59,7 +59,7 @@ def evaluate(
     conditions = degradations.parse(degraded)
     detector = Detector(model)
     candidate = judge(detector, data, units, conditions)
-    candidate["cross_source"] = cross_source(detector, data, units) if across else None
+    candidate["cross_source"] = cross_source(detector, data, units) if leave_one_out else None
     incumbent = judge(Detector(champion), data, units, conditions) if champion else None
     evaluation = {
         "format": FORMAT,
