@@ -160,13 +160,18 @@ def _bound(bound: Bound, overall: Mapping[str, Any]) -> Check:
 def _certificate(challenger: Evaluation) -> Check:
     certificate = challenger.get("certificate") or {"holds": False, "text": "the dataset has none"}
     verb = "holds" if certificate["holds"] else "does not hold"
-    return Check("certificate", bool(certificate["holds"]), f"the split certificate {verb}: {certificate['text']}")
+    return Check("certificate", bool(certificate["holds"]), f"the split certificate {verb}: {_clause(certificate)}")
 
 
 def _audit(challenger: Evaluation) -> Check:
     audit = challenger.get("audit") or {"verdict": "none", "text": "the dataset has none"}
     failed = audit["verdict"] == "fail"
-    return Check("audit", not failed, f"the confound audit {'fails' if failed else 'does not fail'}: {audit['text']}")
+    return Check("audit", not failed, f"the confound audit {'fails' if failed else 'does not fail'}: {_clause(audit)}")
+
+
+def _clause(finding: Mapping[str, Any]) -> str:
+    text = finding["text"].rstrip(".")
+    return text[:1].lower() + text[1:]
 
 
 def _same_rows(challenger: Evaluation, champion: Evaluation) -> bool:
@@ -180,15 +185,22 @@ def _better_on_the_mean(challenger: Evaluation, champion: Evaluation, gate: Gate
     order = np.argsort(challenger["scores"]["unit"], kind="stable")
     groups = np.asarray(challenger["scores"]["group"])[order]
     draws = np.vstack([np.ones((1, len(groups)), "float32"), draw_weights(groups)])  # the first is all, once each
-    ours, theirs = (_means(one, names, gate.metric, draws) for one in (challenger, champion))
-    if not np.isfinite(ours[0] - theirs[0]):
+    ours, theirs = (_by_condition(one, names, gate.metric, draws) for one in (challenger, champion))
+    defined = np.isfinite(ours[:, 0] - theirs[:, 0])
+    if not defined.any():
         return Check("mean", False, f"{WORDS[gate.metric]} is undefined on these rows, so the champion is not beaten")
-    gain, lowest = ours[0] - theirs[0], np.nanquantile((ours - theirs)[1:], 1 - CONFIDENCE)
+    # A draw may leave a small condition without one of the labels: then the others speak for it.
+    change = (ours - theirs)[defined]
+    met = np.isfinite(change)
+    with np.errstate(invalid="ignore"):
+        gains = np.where(met, change, 0).sum(axis=0) / met.sum(axis=0)
+    gain, lowest = gains[0], np.nanquantile(gains[1:], 1 - CONFIDENCE)
+    ours, theirs = ours[defined, 0].mean(), theirs[defined, 0].mean()
     mean = WORDS[gate.metric]
-    if len(names) > 1:
-        mean = f"the mean {mean} over clean and {len(names) - 1} degraded conditions"
+    if defined.sum() > 1:
+        mean = f"the mean {mean} over clean and {defined.sum() - 1} degraded conditions"
     text = (
-        f"{mean} is {ours[0]:.4f} against {theirs[0]:.4f} of the champion, version {champion['version']}: {gain:+.4f}, "
+        f"{mean} is {ours:.4f} against {theirs:.4f} of the champion, version {champion['version']}: {gain:+.4f}, "
         f"at least {lowest:+.4f} in {CONFIDENCE:.0%} of paired draws"
     )
     if gain < gate.margin:
@@ -198,8 +210,8 @@ def _better_on_the_mean(challenger: Evaluation, champion: Evaluation, gate: Gate
     return Check("mean", True, text)
 
 
-def _means(evaluation: Evaluation, names: Sequence[str], metric: str, draws: np.ndarray) -> np.ndarray:
-    """Return the mean over conditions of a metric under each row of weights, (draws,); units are taken by name."""
+def _by_condition(evaluation: Evaluation, names: Sequence[str], metric: str, draws: np.ndarray) -> np.ndarray:
+    """Return a metric by condition and row of weights, (conditions, draws); units are taken by name."""
     scores = evaluation["scores"]
     order = np.argsort(scores["unit"], kind="stable")
     labels = np.asarray(scores["label"])[order]
@@ -208,14 +220,14 @@ def _means(evaluation: Evaluation, names: Sequence[str], metric: str, draws: np.
         probabilities = np.array(conditions(scores)[name], dtype=float)[order]  # None becomes NaN
         met = np.isfinite(probabilities)
         found.append(replicates(labels[met], probabilities[met], evaluation["threshold"], draws[:, met])[metric])
-    return np.mean(found, axis=0)
+    return np.array(found)
 
 
 def _no_worse_at_its_worst(challenger: Evaluation, champion: Evaluation) -> Check:
     worst = worst_slice(challenger)
     theirs = {one["slice"]: one["intervals"].get(WORST_BY) for one in champion["slices"]}
     if worst is None or not theirs.get(worst["slice"]):
-        return Check("worst slice", False, f"no slice of both has an interval of {WORDS[WORST_BY]}")
+        return Check("worst slice", False, f"no slice has units enough to bound its {WORDS[WORST_BY]}")
     ours, bound = worst["intervals"][WORST_BY][0], theirs[worst["slice"]][0]
     passed = ours >= bound
     text = (

@@ -128,6 +128,12 @@ def test_slices_with_too_few_units_are_not_the_worst():
     assert worst_slice(ours)["slice"] == "jpeg:30"
 
 
+def test_a_test_that_is_too_small_to_bound_any_slice_promotes_nothing():
+    ours = challenger(2.5)
+    ours["slices"] = [{**one, "enough": False} for one in ours["slices"]]
+    assert failed(decide(ours, champion(1.0), GATE)) == ["worst slice"]
+
+
 def test_the_champion_itself_is_refused():
     decision = decide(challenger(), {**challenger(), "version": "7"}, GATE)
     assert decision.reasons == ["it is the champion itself, version 7"]
@@ -155,6 +161,19 @@ def test_units_that_a_condition_does_not_meet_are_left_out_of_it():
     for one in (ours, theirs):
         one["scores"]["degraded"]["h264:28"] = [0.5, 0.6, *one["scores"]["probability"][2:100], *[None] * 140]
     assert decide(ours, theirs, GATE).promote
+
+
+def test_conditions_of_one_label_or_of_few_units_do_not_stop_the_comparison():
+    ours, theirs = challenger(2.5), champion(1.0)
+    for one in (ours, theirs):
+        scores = one["scores"]
+        scores["degraded"]["h264:23"] = [
+            p if label else None for p, label in zip(scores["probability"], scores["label"], strict=True)
+        ]
+        scores["degraded"]["h264:28"] = [*scores["probability"][:4], *[None] * 236]
+    decision = decide(ours, theirs, GATE)
+    assert decision.promote
+    assert "over clean and 2 degraded conditions" in decision.reasons[0]
 
 
 def test_where_the_metric_is_undefined_the_champion_is_not_beaten():
