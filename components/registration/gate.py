@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from components.bootstrap import draw_weights, replicates
+from components.bootstrap import DRAWS, draw_weights, replicates
 from components.errors import InputError
 
 EXAMPLE = "roc_auc+0.002,roc_auc>=0.7,false_positive_rate<=0.5,ece<=0.25"
 CONFIDENCE = 0.95  # share of the bootstrap's draws in which the challenger must be no worse on the mean
+AT_ONCE = 4_000_000  # weights in memory
 WORST_BY = "balanced_accuracy"  # the measure of the worst slice: what a threshold does there, not a ranking
 BEATABLE = ("roc_auc", "average_precision", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake")
 BOUNDABLE = (*BEATABLE, "false_positive_rate", "ece", "eer")
@@ -182,23 +183,17 @@ def _same_rows(challenger: Evaluation, champion: Evaluation) -> bool:
 
 def _better_on_the_mean(challenger: Evaluation, champion: Evaluation, gate: Gate) -> Check:
     names = sorted(set(conditions(challenger["scores"])) & set(conditions(champion["scores"])))
-    order = np.argsort(challenger["scores"]["unit"], kind="stable")
-    groups = np.asarray(challenger["scores"]["group"])[order]
-    draws = np.vstack([np.ones((1, len(groups)), "float32"), draw_weights(groups)])  # the first is all, once each
-    ours, theirs = (_by_condition(one, names, gate.metric, draws) for one in (challenger, champion))
-    defined = np.isfinite(ours[:, 0] - theirs[:, 0])
-    if not defined.any():
-        return Check("mean", False, f"{WORDS[gate.metric]} is undefined on these rows, so the champion is not beaten")
-    # A draw may leave a small condition without one of the labels: then the others speak for it.
-    change = (ours - theirs)[defined]
-    met = np.isfinite(change)
-    with np.errstate(invalid="ignore"):
-        gains = np.where(met, change, 0).sum(axis=0) / met.sum(axis=0)
-    gain, lowest = gains[0], np.nanquantile(gains[1:], 1 - CONFIDENCE)
-    ours, theirs = ours[defined, 0].mean(), theirs[defined, 0].mean()
+    both = [_Scored(one, names, gate.metric) for one in (challenger, champion)]
+    once = np.ones((1, len(both[0].groups)), "float32")
+    ours, theirs = (one.under(once)[:, 0] for one in both)
+    defined = np.isfinite(ours - theirs)
     mean = WORDS[gate.metric]
+    if not defined.any():
+        return Check("mean", False, f"{mean} is undefined on these rows, so the champion is not beaten")
     if defined.sum() > 1:
         mean = f"the mean {mean} over clean and {defined.sum() - 1} degraded conditions"
+    ours, theirs = ours[defined].mean(), theirs[defined].mean()
+    gain, lowest = ours - theirs, np.nanquantile(_gains(*both, defined), 1 - CONFIDENCE)
     text = (
         f"{mean} is {ours:.4f} against {theirs:.4f} of the champion, version {champion['version']}: {gain:+.4f}, "
         f"at least {lowest:+.4f} in {CONFIDENCE:.0%} of paired draws"
@@ -210,17 +205,39 @@ def _better_on_the_mean(challenger: Evaluation, champion: Evaluation, gate: Gate
     return Check("mean", True, text)
 
 
-def _by_condition(evaluation: Evaluation, names: Sequence[str], metric: str, draws: np.ndarray) -> np.ndarray:
-    """Return a metric by condition and row of weights, (conditions, draws); units are taken by name."""
-    scores = evaluation["scores"]
-    order = np.argsort(scores["unit"], kind="stable")
-    labels = np.asarray(scores["label"])[order]
+def _gains(ours: "_Scored", theirs: "_Scored", defined: np.ndarray) -> np.ndarray:
+    """Return by how much the mean over conditions is better in each of the paired draws."""
     found = []
-    for name in names:
-        probabilities = np.array(conditions(scores)[name], dtype=float)[order]  # None becomes NaN
-        met = np.isfinite(probabilities)
-        found.append(replicates(labels[met], probabilities[met], evaluation["threshold"], draws[:, met])[metric])
-    return np.array(found)
+    size = max(1, AT_ONCE // len(ours.groups))
+    for start in range(0, DRAWS, size):
+        weights = draw_weights(ours.groups, min(size, DRAWS - start), seed=start)
+        change = (ours.under(weights) - theirs.under(weights))[defined]
+        # A draw may leave a small condition without one of the labels: then the others speak for it.
+        met = np.isfinite(change)
+        with np.errstate(invalid="ignore"):
+            found.append(np.where(met, change, 0).sum(axis=0) / met.sum(axis=0))
+    return np.concatenate(found)
+
+
+class _Scored:
+    """One evaluation's scores by condition, its units in the order of their names, to be measured under weights."""
+
+    def __init__(self, evaluation: Evaluation, names: Sequence[str], metric: str):
+        scores = evaluation["scores"]
+        order = np.argsort(scores["unit"], kind="stable")
+        self.groups, self.labels = (np.asarray(scores[key])[order] for key in ("group", "label"))
+        # A unit that does not meet a condition has None there, which becomes NaN.
+        self.probabilities = [np.array(conditions(scores)[name], dtype=float)[order] for name in names]
+        self.threshold, self.metric = evaluation["threshold"], metric
+
+    def under(self, weights: np.ndarray) -> np.ndarray:
+        """Return the metric by condition and row of weights, (conditions, rows)."""
+        found = []
+        for values in self.probabilities:
+            met = np.isfinite(values)
+            measured = replicates(self.labels[met], values[met], self.threshold, weights[:, met])
+            found.append(measured[self.metric])
+        return np.array(found)
 
 
 def _no_worse_at_its_worst(challenger: Evaluation, champion: Evaluation) -> Check:
