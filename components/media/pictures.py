@@ -17,7 +17,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 # Formats whose decoders run in this process. EPS, for one, would start Ghostscript on a stranger's program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 # Of what is decoded, at 8 bytes a pixel: half of a stage's gigabyte. A JPEG for a resized view, which is decoded at a
-# reduced scale, may be 64 times larger.
+# reduced scale, may be four times larger, where Pillow's own limit stands.
 MAX_PIXELS = 64_000_000
 # Pictures above this are decoded one at a time, whatever the number of threads.
 LARGE_PIXELS = 16_000_000
@@ -25,8 +25,7 @@ LARGE_PIXELS = 16_000_000
 _large = threading.Lock()
 
 pillow_heif.register_heif_opener()
-# MAX_PIXELS is checked after the scale of decoding is known, so that a huge JPEG can still be read small.
-Image.MAX_IMAGE_PIXELS = None
+Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # it warns above, and refuses above twice that
 warnings.filterwarnings("ignore", module="PIL")
 
 

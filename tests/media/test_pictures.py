@@ -234,6 +234,15 @@ def test_bombs_are_refused_before_they_unfold(tmp_path):
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     with pytest.raises(MediaError, match="too large"):
         read_picture(tmp_path / "bomb.png")
+    for sides in (65_535, 15_000):
+        file = io.BytesIO()
+        frames = [Image.new("P", (8, 8), shade) for shade in range(3)]
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], disposal=2)
+        content = bytearray(file.getvalue())
+        content[6:10] = struct.pack("<HH", sides, sides)  # the logical screen that every frame is drawn on
+        (tmp_path / "bomb.gif").write_bytes(content)
+        with pytest.raises(MediaError, match="too large"):
+            read_picture(tmp_path / "bomb.gif")
     text = PngImagePlugin.PngInfo()
     text.add_text("k", "a" * 100_000_000, zip=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "text.png", pnginfo=text)

@@ -183,6 +183,13 @@ def test_an_animation_is_read_as_frames(tmp_path):
     ]
 
 
+def test_a_lying_suffix_is_read_by_content(h264, photo, tmp_path):
+    (tmp_path / "film.jpg").write_bytes(h264.read_bytes())
+    assert len(list(read_views(tmp_path / "film.jpg", ViewPolicy.parse("resize32"), Sampling()))) == 8
+    (tmp_path / "photo.mp4").write_bytes(photo.read_bytes())
+    assert one(tmp_path / "photo.mp4")[1]["format"] == "JPEG"
+
+
 def test_refusals(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("no picture\n")
