@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.dataset import Dataset
 from components.errors import InputError
 from components.extraction import sources
+from components.extraction.extract import extract
 from components.extraction.sources import digest, list_media, shards, take
 from components.media.pictures import MediaError
 
@@ -239,6 +241,17 @@ def test_a_bucket_is_listed_digested_and_fetched(bucket, monkeypatch):
     bucket.blob("set/SAMPLE.txt").upload_from_string("A note.\n")
     list_media("gs://media/set")
     assert sources.note("gs://media/set") == "A note."
+
+
+def test_a_bucket_is_extracted(bucket, tiny_media, tmp_path):
+    for name in ("real/camera/000.jpg", "real/camera/001.jpg", "fake/spectral/000.jpg"):
+        bucket.blob(f"tiny/{name}").upload_from_filename(tiny_media / name)
+    bucket.blob("tiny/fake/empty.jpg").upload_from_string("")
+    card = extract("gs://media/tiny", tmp_path / "frames", view="resize32")
+    assert (card["files"], card["rejected"]) == (4, 1)
+    dataset = Dataset(tmp_path / "frames")
+    assert list(dataset.column("path")) == ["fake/spectral/000.jpg", "real/camera/000.jpg", "real/camera/001.jpg"]
+    assert dataset.rejections.to_pylist()[0]["reason"] == "empty"
 
 
 def test_a_list_in_a_bucket_and_of_a_bucket(bucket, tmp_path):

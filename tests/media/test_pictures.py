@@ -223,6 +223,7 @@ def test_no_decoder_that_runs_programs(tmp_path):
         read_picture(tmp_path / "a.jpg")
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bombs_are_refused_before_they_unfold(tmp_path):
     side = 40_000
     assert side * side > MAX_PIXELS
