@@ -16,6 +16,7 @@ from pipelines.parameters import PARAMETERS, add_pipeline_options, pipeline_argu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 a defect, 2 input to mend, 130 interrupted."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greeting is not for the person at the console
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -294,6 +295,7 @@ def _add_check(commands: Any) -> None:
 def _check(options: argparse.Namespace) -> int:
     """Ask the champion about pictures and videos: verdict, probability of fake, model version."""
     from components import registry
+    from components.detector import read_card
     from components.prediction.verdict import check
 
     version = ""
@@ -306,19 +308,25 @@ def _check(options: argparse.Namespace) -> int:
             )
         version = champion.version
         detector = registry.fetch(champion)
-    answers = list(check(options.files, detector, version=version))
+    note = read_card(detector).get("note", "")
+    if note:
+        print(f"Of the media that this detector was trained on: {note}", file=sys.stderr)
+    answers = []
+    for answer in check(options.files, detector, version=version):
+        answers.append(answer)
+        if not options.json:
+            print(_answered(answer), flush=True)
     if options.json:
-        print(json.dumps({"model_version": version, "answers": answers}, indent=1))
-    else:
-        for answer in answers:
-            print(_answered(answer))
+        print(json.dumps({"model_version": version, "note": note, "answers": answers}, indent=1))
     return 2 if any(answer.get("error") for answer in answers) else 0
 
 
 def _answered(answer: dict[str, Any]) -> str:
     if answer.get("error"):
         return f"{answer['path']}: cannot be read: {answer['error']}"
-    return f"{answer['path']}: {answer['verdict']}  (probability of fake {answer['probability']:.2f})"
+    reasons = "; ".join(answer.get("reasons", []))
+    text = f"{answer['path']}: {answer['verdict']}  (probability of fake {answer['probability']:.2f})"
+    return f"{text}  {reasons}".rstrip()
 
 
 def _add_score(commands: Any) -> None:

@@ -130,13 +130,16 @@ def _cause(console: "_Console", steps: "_Steps", log: Path) -> Exception:
 @contextlib.contextmanager
 def _redirected(console: "_Console"):
     # kfp.local prints to standard output, which here belongs to the caller's one JSON document.
-    level = logging.getLogger().level
+    logger, handler = logging.getLogger(), logging.StreamHandler(console)
+    level = logger.level
+    logger.addHandler(handler)  # without one, the first error that kfp logs makes Python add its own to standard error
     with contextlib.redirect_stdout(console), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Task .* no effect in the current local runner", UserWarning)
         try:
             yield
         finally:
-            logging.getLogger().setLevel(level)
+            logger.setLevel(level)
+            logger.removeHandler(handler)
             console.flush()
 
 
