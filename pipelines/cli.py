@@ -288,6 +288,9 @@ def _add_check(commands: Any) -> None:
     command.add_argument("files", nargs="+", metavar="FILE", help="pictures and videos")
     command.add_argument("--model", type=Path, help="a detector's directory, in place of the champion")
     command.add_argument("--model-name", default="ai-vs-real", help="in the registry (%(default)s)")
+    command.add_argument(
+        "--delivery-test", action="store_true", help="ask again recompressed, at half scale and cropped"
+    )
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
     command.set_defaults(run=_check)
 
@@ -312,7 +315,7 @@ def _check(options: argparse.Namespace) -> int:
     if note:
         print(f"Of the media that this detector was trained on: {note}", file=sys.stderr)
     answers = []
-    for answer in check(options.files, detector, version=version):
+    for answer in check(options.files, detector, version=version, delivery_test=options.delivery_test):
         answers.append(answer)
         if not options.json:
             print(_answered(answer), flush=True)
@@ -324,9 +327,8 @@ def _check(options: argparse.Namespace) -> int:
 def _answered(answer: dict[str, Any]) -> str:
     if answer.get("error"):
         return f"{answer['path']}: cannot be read: {answer['error']}"
-    reasons = "; ".join(answer.get("reasons", []))
     text = f"{answer['path']}: {answer['verdict']}  (probability of fake {answer['probability']:.2f})"
-    return f"{text}  {reasons}".rstrip()
+    return f"{text}  {answer['reason']}".rstrip()
 
 
 def _add_score(commands: Any) -> None:
