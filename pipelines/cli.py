@@ -16,7 +16,6 @@ from pipelines.parameters import PARAMETERS, add_pipeline_options, pipeline_argu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 a defect, 2 input to mend, 130 interrupted."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greeting is not for the person at the console
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -223,6 +222,7 @@ def _preprocess(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     """Train a detector in two phases on a dataset, or on a plain labelled tree, which is made a dataset first."""
+    import_keras_quietly()
     from components.training.train import train
 
     dataset = options.dataset
@@ -254,6 +254,7 @@ def _dataset_of_tree(options: argparse.Namespace) -> Path:
 
 def _evaluate(options: argparse.Namespace) -> None:
     """Judge a detector on a dataset's test split, beside the champion on the same rows."""
+    import_keras_quietly()
     from components.evaluation.evaluate import evaluate_against
     from components.registration.register import find_champion
 
@@ -312,6 +313,7 @@ def _check(options: argparse.Namespace) -> int:
         version = champion.version
         detector = registry.fetch(champion)
     note = read_card(detector).get("note", "")
+    import_keras_quietly()
     if note:
         print(f"Of the media that this detector was trained on: {note}", file=sys.stderr)
     answers = []
@@ -322,6 +324,18 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"model_version": version, "note": note, "answers": answers}, indent=1))
     return 2 if any(answer.get("error") for answer in answers) else 0
+
+
+def import_keras_quietly() -> None:
+    """Import Keras without its backend's greeting, which TensorFlow writes past Python and no setting turns off."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import keras  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _answered(answer: dict[str, Any]) -> str:
