@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +104,26 @@ def logits_of(model: Any, views: np.ndarray, batch_size: int = 64) -> np.ndarray
     """Score rows of views, uint8, (rows, views, size, size, 3): the mean of the views' logits, float32, (rows,)."""
     rows, count = views.shape[:2]
     flat = views.reshape(rows * count, *views.shape[2:])
+    forward = _forward(model)
     parts = [
-        np.asarray(model.predict_on_batch(flat[start : start + batch_size].astype("float32")))
+        np.asarray(forward(flat[start : start + batch_size].astype("float32")))
         for start in range(0, len(flat), batch_size)
     ]
     return np.concatenate(parts).reshape(rows, count).mean(axis=1).astype("float32")
+
+
+def _forward(model: Any) -> Callable[[np.ndarray], Any]:
+    # TensorFlow would trace the network anew for each size of batch, at seconds each.
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return model.predict_on_batch
+    if not hasattr(model, "forward_any_batch"):
+        import tensorflow as tf
+
+        pixels = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        model.forward_any_batch = tf.function(lambda batch: model(batch, training=False), input_signature=[pixels])
+    return model.forward_any_batch
 
 
 def read_card(directory: str | Path) -> dict[str, Any]:

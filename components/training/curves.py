@@ -22,8 +22,8 @@ def render(history: dict[str, list[dict[str, float]]], card: dict[str, Any]) -> 
                     "backbone": card["backbone"],
                     "epochs": len(epochs),
                     "seconds": sum(metrics["seconds"] for metrics in epochs),
-                    "validation balanced accuracy": card["validation"]["balanced_accuracy"],
-                    "threshold": card["threshold"],
+                    "validation ROC AUC": card["validation"]["auc"],
+                    "validation loss": card["validation"]["loss"],
                 }
             ),
             page.section(

@@ -8,6 +8,7 @@ from keras import layers
 
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
+from components.media import degradations
 
 KEPT = 0.5  # share of views that are not augmented
 Augment = Callable[[np.ndarray], np.ndarray]
@@ -46,14 +47,19 @@ def augmenter(seed: int) -> Augment:
 
 
 class Batches(keras.utils.PyDataset):
-    """The views of some rows, each view a sample, read from the memory map in the order needed.
+    """The views of some rows, each view a sample, read from the shards in the order needed.
+
+    Order, degradations and augmentation of an epoch depend on the seed and the epoch alone, so a run that was cut
+    short goes on as if it had not been.
 
     Args:
         dataset: Where the rows are.
         rows: Their indices.
         batch_size: Samples in a batch.
-        seed: Of the order; None keeps the rows' own order.
-        augment: From float32 pixels in [0, 255] to the same, drawn anew at each call; None for none.
+        seed: Of all that is drawn.
+        shuffle: Draw the order anew in each epoch.
+        augment: Augment the views.
+        degrade: Share of the views that is degraded, [0, 1], of both labels alike.
     """
 
     def __init__(
@@ -61,22 +67,29 @@ class Batches(keras.utils.PyDataset):
         dataset: Dataset,
         rows: np.ndarray,
         batch_size: int,
-        seed: int | None = None,
-        augment: Augment | None = None,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        augment: bool = False,
+        degrade: float = 0.0,
     ):
         super().__init__(workers=1)
-        self.dataset, self.batch_size, self.seed, self.augment = dataset, batch_size, seed, augment
+        self.dataset, self.batch_size = dataset, batch_size
+        self.seed, self.shuffle, self.augment, self.degrade = seed, shuffle, augment, degrade
         views = dataset.view_shape[0]
         self.row = np.repeat(rows, views)
         self.view = np.tile(np.arange(views), len(rows))
+        self.kind = dataset.column("kind")[self.row]
         self.label = dataset.column("label")[self.row].astype("float32")
         self.weight = dataset.column("weight")[self.row].astype("float32")
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Draw the order of an epoch: it depends on the seed and the epoch alone."""
-        samples = np.arange(len(self.row))
-        self.order = samples if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(samples)
+        """Draw the order of an epoch, and begin its augmentation."""
+        rng = np.random.default_rng([self.seed, epoch])
+        self.order = rng.permutation(len(self.row)) if self.shuffle else np.arange(len(self.row))
+        self.degrading = rng.spawn(1)[0]
+        self.augmentation = augmenter(int(rng.integers(2**31))) if self.augment else None
 
     @property
     def samples(self) -> int:
@@ -86,15 +99,37 @@ class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return -(-len(self.row) // self.batch_size)
 
+    def chosen(self, number: int) -> np.ndarray:
+        """Return the samples of a batch."""
+        return self.order[number * self.batch_size : (number + 1) * self.batch_size]
+
     def pixels(self, chosen: np.ndarray) -> np.ndarray:
         """Return the pixels of some samples, float32, (samples, size, size, 3)."""
         rows, places = np.unique(self.row[chosen], return_inverse=True)
-        pixels = self.dataset.views(rows)[places, self.view[chosen]].astype("float32")
-        return pixels if self.augment is None else self.augment(pixels)
+        views = self.dataset.views(rows)[places, self.view[chosen]]
+        if self.degrade:
+            views = degraded(views, self.kind[chosen], self.degrade, self.degrading)
+        pixels = views.astype("float32")
+        return pixels if self.augmentation is None else self.augmentation(pixels)
+
+    def answers(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels, (samples, 1), and weights, (samples,), of some samples."""
+        return self.label[chosen, None], self.weight[chosen]
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        chosen = self.order[number * self.batch_size : (number + 1) * self.batch_size]
-        return self.pixels(chosen), self.label[chosen, None], self.weight[chosen]
+        chosen = self.chosen(number)
+        return self.pixels(chosen), *self.answers(chosen)
+
+
+def degraded(views: np.ndarray, kinds: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Degrade a share of views, each in its own way; H.264, a process each, at one strength for all of a batch."""
+    names = [degradations.draw(rng, kind) if rng.random() < share else "" for kind in kinds]
+    video = next((name for name in names if name.startswith("h264")), "")
+    names = np.array([video if name.startswith("h264") else name for name in names], dtype=object)
+    views = views.copy()
+    for name in sorted(set(names) - {""}):
+        views[names == name] = degradations.apply(name, views[names == name])
+    return views
 
 
 def check(dataset: Dataset) -> None:
@@ -108,3 +143,10 @@ def check(dataset: Dataset) -> None:
                     f"{dataset.directory} has {len(rows)} rows in the {split} split and none of them is {name}; "
                     "training needs both labels in training and validation: give more media"
                 )
+
+
+def roc_auc(label: np.ndarray, score: np.ndarray) -> float:
+    """Return the area under the ROC curve: how often a fake scores above a real, ties counting half."""
+    real, fake = np.sort(score[label == 0]), score[label == 1]
+    below = np.searchsorted(real, fake, side="left") + np.searchsorted(real, fake, side="right")
+    return float(below.mean() / 2 / len(real))

@@ -7,7 +7,7 @@ any block boundary of it can be cut.
 import hashlib
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,7 @@ def build(
     size: int = 256,
     *,
     depths: int = 1,
+    spread: bool = False,
     dropout: float = 0.2,
 ) -> keras.Model:
     """Build a detector's network.
@@ -82,7 +83,9 @@ def build(
         weights: "imagenet", "none" (fresh), or a weights file of this backbone without its top, by
             `keras.Model.save_weights` or Keras's own; "PATH#sha256=HEX" pins its content.
         size: Height and width of the input, pixels.
-        depths: Number of depths whose average-pooled features the head reads, from the top downwards.
+        depths: Number of depths whose average-pooled features the head reads, from the top downwards; several are
+            standardised: see `scale`.
+        spread: Whether it reads their standard deviation over the picture as well.
         dropout: Before the last layer, in [0, 1).
 
     Returns:
@@ -104,11 +107,23 @@ def build(
             layer.momentum = SCRATCH_MOMENTUM
     if weights != "none":
         _load(base, backbone, weights)
-    pooled = [layers.GlobalAveragePooling2D(name=f"head_pool_{tap.name}")(tap.output) for tap in taps(base, depths)]
-    features = layers.Concatenate(name="head_features")(pooled) if len(pooled) > 1 else pooled[0]
+    return keras.Model(pixels, _head(taps(base, depths), spread, dropout), name=backbone)
+
+
+def _head(read: list[Any], spread: bool, dropout: float) -> Any:
+    pool = layers.GlobalAveragePooling2D
+    pooled = [pool(name=f"head_pool_{tap.name}")(tap.output) for tap in read]
+    if spread:
+        for tap, mean in zip(read, list(pooled), strict=True):
+            square = pool(name=f"head_pool_square_{tap.name}")(keras.ops.square(tap.output))
+            pooled.append(keras.ops.sqrt(keras.ops.maximum(square - keras.ops.square(mean), 0.0) + 1e-6))
+    features = pooled[0]
+    if len(pooled) > 1:
+        features = layers.Concatenate(name="head_features")(pooled)
+        features = layers.Normalization(name="head_scale")(features)
     features = layers.Dropout(dropout, name="head_dropout")(features)
-    logit = layers.Dense(1, dtype="float32", name="head_logit")(features)
-    return keras.Model(pixels, logit, name=backbone)
+    # From zero: with thousands of standardised features a drawn start would be louder than what they say.
+    return layers.Dense(1, kernel_initializer="zeros", dtype="float32", name="head_logit")(features)
 
 
 def _preprocess(pixels: Any, how: str) -> Any:
@@ -121,13 +136,58 @@ def _preprocess(pixels: Any, how: str) -> Any:
 
 
 def taps(base: keras.Model, depths: int) -> list[Any]:
-    """Return the layers at the end of the `depths` coarsest resolutions, from fine to coarse; the last is the top."""
-    by_resolution = {}
+    """Return the layers that the head reads, from fine to coarse; the last is the top of the backbone.
+
+    Going up, a depth ends with the last layer of its resolution and width, where the width is greater than any below:
+    in MobileNetV2 and EfficientNetB0 these are eight, each the expanded activations of the last block of a stage.
+    """
+    ends: dict[tuple[int, int], Any] = {}
+    widest = 0
     for layer in base.layers:
         shape = layer.output.shape
-        if len(shape) == 4 and "pad" not in layer.name:
-            by_resolution[shape[1]] = layer
-    return list(by_resolution.values())[-depths:]
+        place = (shape[1], shape[-1])
+        if len(shape) == 4 and (place in ends or shape[-1] > widest) and not isinstance(layer, layers.ZeroPadding2D):
+            ends[place] = layer
+            widest = max(widest, shape[-1])
+    return list(ends.values())[-depths:]
+
+
+def scale(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
+    """Set the standardisation of the head's features from what they are over some batches.
+
+    Args:
+        model: What `build` returned.
+        batches: The features before `head_scale`, (batch, features).
+    """
+    layer = model.get_layer("head_scale")
+    count, total, squares = 0, 0.0, 0.0
+    for batch in batches:
+        batch = np.asarray(batch, dtype=np.float64)
+        count, total, squares = count + len(batch), total + batch.sum(axis=0), squares + np.square(batch).sum(axis=0)
+    mean = total / count
+    layer.adapt_mean.assign(mean)
+    layer.adapt_variance.assign(np.maximum(squares / count - np.square(mean), 1e-6))
+    layer.finalize_state()
+
+
+def boundary(model: keras.Model) -> list[Any]:
+    """Return the tensors at which what does not change in training ends and what does begins.
+
+    An operation does not change where nothing in it learns, it draws nothing, and none before it does either.
+    """
+    still: set[int] = set()
+    crossing: dict[int, Any] = {}
+    for operation in model.operations:
+        if isinstance(operation, layers.InputLayer):
+            still.add(id(operation.output))
+            continue
+        read = keras.tree.flatten(operation.input)
+        learns = bool(getattr(operation, "trainable_weights", [])) or isinstance(operation, layers.Dropout)
+        if not learns and all(id(tensor) in still for tensor in read):
+            still.add(id(operation.output))
+        else:
+            crossing |= {id(tensor): tensor for tensor in read if id(tensor) in still}
+    return list(crossing.values())
 
 
 def head_layers(model: keras.Model) -> list[Any]:

@@ -1,24 +1,25 @@
 """Stage: from a dataset to a trained detector."""
 
+import hashlib
 import importlib
 import itertools
+import json
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from components import containers, detector, home, registry
-from components.dataset import LABELS, Dataset, batches
+from components import calibration, containers, detector, home, registry
+from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
-from components.training import curves, data, fit, model
+from components.training import curves, data, model, phases
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,21 @@ class Settings:
     Attributes:
         backbone: EfficientNetB0: the mission's.
         weights: "imagenet", "none" (all layers from scratch), or a file.
-        recipe: "plain" is the mission's: the head reads the top of the backbone.
+        recipe: A key of `phases.RECIPES`: "plain" is the mission's, "deep" what the ablation shows best. From scratch
+            the head always reads the top alone.
         epochs: Of phase 1, the backbone frozen; from scratch the two phases are one, of both numbers together.
-        fine_tune_epochs: Of phase 2.
+        fine_tune_epochs: Of phase 2; 0 leaves it out.
         unfreeze_layers: Layers that learn in phase 2, rounded outward to whole blocks.
         batch_size: 32 fits any GPU and gives a small set enough steps.
         learning_rate: Of Adam in phase 1 and from scratch.
-        fine_tune_learning_rate: A tenth: pretrained weights are to be adjusted, not replaced.
+        fine_tune_learning_rate: Of Adam in phase 2; 0 for the recipe's own.
         dropout: Before the last layer, as EfficientNetB0 has it.
-        augment: Draw rotation, flip, zoom, brightness and contrast anew in every epoch.
-        seed: Of order, augmentation, dropout and fresh weights: the same seed gives the same detector.
+        augment: Draw rotation, flip, zoom, brightness and contrast.
+        degrade: Share of views that is degraded, of both labels alike; below 0 for the recipe's own.
+        cached: Compute what is frozen once, where it fits, and not in every epoch.
+        views: How many times each view is drawn, augmented and degraded, for the cache; epochs take turns.
+        cache_gigabytes: What activations may take on disk, at most half of what is free.
+        seed: Of all that is drawn: the same seed gives the same detector.
     """
 
     backbone: str = "efficientnetb0"
@@ -48,20 +54,31 @@ class Settings:
     unfreeze_layers: int = 20
     batch_size: int = 32
     learning_rate: float = 1e-3
-    fine_tune_learning_rate: float = 1e-4
+    fine_tune_learning_rate: float = 0.0
     dropout: float = 0.2
     augment: bool = True
+    degrade: float = -1.0
+    cached: bool = True
+    views: int = 3
+    cache_gigabytes: float = 8.0
     seed: int = 0
 
     def __post_init__(self):
-        if self.recipe not in RECIPES:
-            raise InputError(f"recipe {self.recipe!r} is not known; choose one of {', '.join(RECIPES)}")
-        for name in ("epochs", "batch_size", "unfreeze_layers"):
+        if self.recipe not in phases.RECIPES:
+            raise InputError(f"recipe {self.recipe!r} is not known; choose one of {', '.join(phases.RECIPES)}")
+        for name in ("epochs", "batch_size", "unfreeze_layers", "views"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        own = phases.RECIPES[self.recipe]
+        if self.fine_tune_learning_rate <= 0:
+            object.__setattr__(self, "fine_tune_learning_rate", own.fine_tune_learning_rate)
+        if self.degrade < 0:
+            object.__setattr__(self, "degrade", own.degrade)
 
-
-RECIPES = {"plain": 1, "depths": 4}  # depths whose features the head reads
+    def key(self, dataset_digest: str) -> str:
+        """Return a name for the work of this training: equal for equal settings, data, code version and backend."""
+        told = json.dumps([asdict(self), dataset_digest, containers.VERSION, keras.backend.backend()])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def train(
@@ -69,11 +86,13 @@ def train(
 ) -> dict[str, Any]:
     """Train a detector and record the run in MLflow.
 
+    A training that was killed goes on where it was when it is started again with the same arguments.
+
     Args:
         dataset: A dataset directory with train and validation rows.
         output: Where the detector's directory shall lie.
         report: Where the page with the learning curves shall lie, if wanted.
-        work: Where checkpoints lie meanwhile; a place in the run home if not given.
+        work: Where checkpoints and activations lie meanwhile; the run home's `training` if not given.
         **settings: As in `Settings`.
 
     Returns:
@@ -85,13 +104,15 @@ def train(
     wanted = Settings(**settings)
     rows = Dataset(dataset)
     data.check(rows)
+    work = Path(work or home.run_home() / "training") / wanted.key(rows.digest)
     keras.utils.set_random_seed(wanted.seed)
-    work = Path(work or home.run_home() / "training" / Path(output).name)
+    recipe = phases.RECIPES["plain" if wanted.weights == "none" else wanted.recipe]
     network = model.build(
         wanted.backbone,
         wanted.weights,
         rows.view_shape[1],
-        depths=RECIPES[wanted.recipe],
+        depths=recipe.depths,
+        spread=recipe.spread,
         dropout=wanted.dropout,
     )
     card = _card(rows, wanted)
@@ -99,66 +120,24 @@ def train(
     with registry.TrackedRun(name=f"train {wanted.backbone}") as run:
         run.log(params=card["settings"] | {"view": card["view"], "sampling": card["sampling"]}, tags=tags)
         card["mlflow_run"] = run.run_id
-        history, card["unfrozen"] = _phases(network, rows, wanted, work, _recorder(run))
-        card |= _threshold(network, rows)
-        card["epochs"] = {phase: len(metrics) for phase, metrics in history.items()}
+        training = phases.Phases(network, rows, wanted, work, _recorder(run))
+        card |= training.run()
+        card |= calibration.calibrate(network, rows, seed=wanted.seed)
+        card["epochs"] = {phase: len(metrics) for phase, metrics in training.history.items()}
+        card["validation"] = training.best()
         card = detector.save(output, network, card)
         run.log_file(Path(output) / "card.json")
         if report:
-            Path(report).write_text(curves.render(history, card))
+            Path(report).write_text(curves.render(training.history, card))
             run.log_file(report)
-    balanced = card["validation"]["balanced_accuracy"]
-    say("train", f"done: validation balanced accuracy {balanced:.3f}, threshold {card['threshold']:.2f}")
+    shutil.rmtree(work, ignore_errors=True)
+    say("train", f"done: validation AUC {card['validation']['auc']:.3f}, detector {card['digest'][:12]}")
     return card
 
 
-def _recorder(run: registry.TrackedRun) -> Callable[[str, int, dict[str, float]], None]:
+def _recorder(run: registry.TrackedRun) -> phases.OnEpoch:
     steps = itertools.count()  # one count over all phases
     return lambda phase, epoch, metrics: run.log(metrics=metrics, step=next(steps))
-
-
-def _phases(network: Any, rows: Dataset, wanted: Settings, work: Path, on_epoch: Callable) -> tuple[dict, dict]:
-    augment = data.augmenter(wanted.seed) if wanted.augment else None
-    train_batches = data.Batches(rows, rows.rows("train"), wanted.batch_size, wanted.seed, augment)
-    validation = data.Batches(rows, rows.rows("validation"), wanted.batch_size)
-
-    def phase(name: str, epochs: int, patience: int = fit.PATIENCE) -> list[dict[str, float]]:
-        return fit.fit(
-            network,
-            train_batches,
-            validation,
-            phase=name,
-            epochs=epochs,
-            patience=patience,
-            directory=work,
-            on_epoch=on_epoch,
-        )
-
-    if wanted.weights == "none":
-        model.unfreeze_all(network, wanted.learning_rate)
-        history = {"scratch": phase("scratch", wanted.epochs + wanted.fine_tune_epochs, fit.SCRATCH_PATIENCE)}
-        steady = data.Batches(rows, rows.rows("train"), wanted.batch_size, wanted.seed)
-        model.re_estimate_statistics(network, (steady[number][0] for number in range(len(steady))))
-        return history, {"layers": "all", "blocks": "all"}
-    model.freeze(network, wanted.learning_rate)
-    history = {"head": phase("head", wanted.epochs)}
-    if not wanted.fine_tune_epochs:
-        return history, {"layers": []}
-    names = model.unfreeze(network, wanted.unfreeze_layers, wanted.fine_tune_learning_rate)
-    say("train", f"unfrozen from {names[0]} on: {wanted.unfreeze_layers} layers, rounded out to whole blocks")
-    history["fine-tune"] = phase("fine-tune", wanted.fine_tune_epochs)
-    return history, {"asked": wanted.unfreeze_layers, "layers": names}
-
-
-def _threshold(network: Any, rows: Dataset) -> dict[str, Any]:
-    chosen = rows.rows("validation")
-    label = rows.column("label")[chosen]
-    logit = np.concatenate([detector.logits_of(network, rows.views(part)) for part in batches(chosen, 64)])
-    probability = 1 / (1 + np.exp(-logit.astype("float64")))
-    threshold = fit.best_threshold(probability, label)
-    correct = (probability >= threshold) == (label == 1)
-    balanced = (correct[label == 0].mean() + correct[label == 1].mean()) / 2
-    return {"threshold": threshold, "validation": {"rows": len(chosen), "balanced_accuracy": float(balanced)}}
 
 
 def _card(rows: Dataset, wanted: Settings) -> dict[str, Any]:
@@ -172,7 +151,6 @@ def _card(rows: Dataset, wanted: Settings) -> dict[str, Any]:
         "sampling": rows.card.get("sampling", ""),
         "delivery": rows.card.get("delivery", ""),
         "labels": list(LABELS),
-        "calibration": {},
         "dataset_digest": rows.digest,
         "note": rows.card.get("note", ""),
         "commit": _commit(),

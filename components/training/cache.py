@@ -1,0 +1,122 @@
+"""Activations kept on disk: what does not change in training is computed once.
+
+The network is cut at its boundary (`model.boundary`). Each view goes through the lower part once, or `draws` times,
+each time augmented anew, and training reads what came out from a memory map.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from components.progress import follow
+from components.training.data import Batches
+
+
+class Activations:
+    """What one set of samples gives at some tensors of a network, on disk.
+
+    Args:
+        directory: Where the arrays lie; whole if it is there.
+        names: Of the arrays, one for each tensor.
+    """
+
+    def __init__(self, directory: Path, names: list[str]):
+        self.directory = directory
+        self.arrays = [np.load(directory / name, mmap_mode="r") for name in names]
+
+    def read(self, places: np.ndarray) -> list[np.ndarray]:
+        """Return the activations of some samples, an array for each tensor."""
+        order = np.argsort(places, kind="stable")  # the map is read forwards
+        back = np.argsort(order, kind="stable")
+        return [array[places[order]][back] for array in self.arrays]
+
+
+def size_of(tensors: list[Any], samples: int) -> int:
+    """Return the bytes that some tensors of so many samples take."""
+    return samples * sum(4 * int(np.prod(tensor.shape[1:])) for tensor in tensors)
+
+
+def compute(
+    directory: Path, inputs: Any, tensors: list[Any], draws: int, samples: int, batches: Callable[[int], Iterator]
+) -> Activations:
+    """Compute the activations at some tensors, or find them there from a run that was cut short.
+
+    Args:
+        directory: Where they shall lie; appears when it is whole.
+        inputs: The tensors from which they are computed.
+        tensors: The tensors to keep.
+        draws: How many times the samples are gone through.
+        samples: In one draw.
+        batches: From the number of a draw to its batches for `inputs`, in the order of the samples.
+
+    Returns:
+        Sample i of draw d is at place d * samples + i.
+    """
+    names = [f"{number}.npy" for number in range(len(tensors))]
+    if not directory.is_dir():
+        part = directory.with_name(f".{directory.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        arrays = [
+            np.lib.format.open_memmap(part / name, "w+", "float32", (draws * samples, *tensor.shape[1:]))
+            for name, tensor in zip(names, tensors, strict=True)
+        ]
+        lower = keras.Model(inputs, tensors)
+        every = (batch for draw in range(draws) for batch in batches(draw))
+        start = 0
+        for batch in every:
+            found = lower.predict_on_batch(batch)
+            for array, one in zip(arrays, found if isinstance(found, list | tuple) else [found], strict=True):
+                count = len(one)
+                array[start : start + count] = np.asarray(one)
+            start += count
+        for array in arrays:
+            array.flush()
+        os.rename(part, directory)
+    return Activations(directory, names)
+
+
+def from_pixels(
+    directory: Path, network: keras.Model, tensors: list[Any], source: Batches, draws: int, what: str
+) -> Activations:
+    """Compute the activations of the views of `source`, in their own order, epoch by epoch for its augmentation."""
+
+    def batches(draw: int) -> Iterator[np.ndarray]:
+        source.begin_epoch(draw)
+        places = np.arange(source.samples)
+        parts = [places[start : start + source.batch_size] for start in range(0, len(places), source.batch_size)]
+        yield from follow((source.pixels(part) for part in parts), "train", f"batches of {what}", len(parts))
+
+    return compute(directory, network.inputs, tensors, draws, source.samples, batches)
+
+
+class CachedBatches(keras.utils.PyDataset):
+    """The samples of `source`, in its order, as activations in place of pixels; epoch e reads draw e modulo draws."""
+
+    def __init__(self, source: Batches, activations: Activations, draws: int = 1):
+        super().__init__(workers=1)
+        self.source, self.activations, self.draws = source, activations, draws
+        self.begin_epoch(0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Draw the order of an epoch, and say which draw of the views it reads."""
+        self.source.begin_epoch(epoch)
+        self.first = (epoch % self.draws) * self.source.samples
+
+    @property
+    def samples(self) -> int:
+        """Number of views in an epoch."""
+        return self.source.samples
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, number: int) -> tuple[Any, np.ndarray, np.ndarray]:
+        chosen = self.source.chosen(number)
+        found = self.activations.read(self.first + chosen)
+        return found[0] if len(found) == 1 else tuple(found), *self.source.answers(chosen)

@@ -1,0 +1,204 @@
+"""The phases of training: from scratch, the head alone, the last layers; each from pixels or from activations."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from components.dataset import Dataset
+from components.progress import say
+from components.training import cache, data, fit, model
+
+OnEpoch = Callable[[str, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the head reads and how it learns.
+
+    Attributes:
+        depths: Depths of the backbone whose average-pooled features the head reads.
+        spread: Whether it reads their standard deviation over the view as well.
+        solved: Whether the head is the regularised logistic regression of its features, in place of ten epochs.
+        degrade: Share of the views that is degraded.
+        fine_tune_learning_rate: Of phase 2.
+    """
+
+    depths: int
+    spread: bool
+    solved: bool
+    degrade: float
+    fine_tune_learning_rate: float
+
+
+RECIPES = {
+    # The mission's: the top of the backbone, both phases by gradient. A tenth of the rate of phase 1 in phase 2:
+    # pretrained weights are to be adjusted, not replaced.
+    "plain": Recipe(depths=1, spread=False, solved=False, degrade=0.0, fine_tune_learning_rate=1e-4),
+    # Traces of generators lie in early layers and in how much an activation varies.
+    "deep": Recipe(depths=8, spread=True, solved=True, degrade=0.5, fine_tune_learning_rate=1e-5),
+}
+
+
+class Phases:
+    """One training: the network, its data, and where it keeps what it needs to go on.
+
+    Args:
+        network: What `model.build` made.
+        rows: The dataset.
+        wanted: The settings, as in `train.Settings`, none left open.
+        work: Where checkpoints and activations lie.
+        on_epoch: Called with phase, epoch and metrics.
+    """
+
+    def __init__(self, network: keras.Model, rows: Dataset, wanted: Any, work: Path, on_epoch: OnEpoch):
+        self.network, self.rows, self.wanted, self.work, self.on_epoch = network, rows, wanted, work, on_epoch
+        self.recipe = RECIPES[wanted.recipe]
+        self.history: dict[str, list[dict[str, float]]] = {}
+        self.validation = data.Batches(rows, rows.rows("validation"), wanted.batch_size)
+        self.train = self._views(wanted.augment, wanted.degrade)
+
+    def _views(self, augment: bool, degrade: float) -> data.Batches:
+        wanted = self.wanted
+        return data.Batches(
+            self.rows,
+            self.rows.rows("train"),
+            wanted.batch_size,
+            seed=wanted.seed,
+            shuffle=True,
+            augment=augment,
+            degrade=degrade,
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Train, and return what a card says of it: what was unfrozen, and whether activations were kept."""
+        wanted = self.wanted
+        if wanted.weights == "none":
+            return self._scratch()
+        names = model.unfreeze(self.network, wanted.unfreeze_layers, wanted.fine_tune_learning_rate)
+        low = model.boundary(self.network)
+        model.freeze(self.network, wanted.learning_rate)
+        draws = wanted.views if wanted.augment or wanted.degrade else 1
+        needed = cache.size_of(low, draws * self.train.samples + self.validation.samples)
+        cached = wanted.cached and self._fits(needed)
+        if not wanted.fine_tune_epochs:
+            low, names = model.boundary(self.network), []
+        kept = self._keep(low, draws) if cached and (wanted.fine_tune_epochs or not self.recipe.solved) else None
+        self._head(low, kept, draws)
+        if wanted.fine_tune_epochs:
+            model.unfreeze(self.network, wanted.unfreeze_layers, wanted.fine_tune_learning_rate)
+            say("train", f"unfrozen from {names[0]} on: {wanted.unfreeze_layers} layers, rounded out to whole blocks")
+            self._fit("fine-tune", wanted.fine_tune_epochs, low, kept, draws, beat_start=True)
+        return {"unfrozen": {"asked": wanted.unfreeze_layers, "layers": names}, "cached": cached, "draws": draws}
+
+    def _scratch(self) -> dict[str, Any]:
+        wanted = self.wanted
+        model.unfreeze_all(self.network, wanted.learning_rate)
+        self.history["scratch"] = fit.fit(
+            self.network,
+            self.train,
+            self.validation,
+            phase="scratch",
+            epochs=wanted.epochs + wanted.fine_tune_epochs,
+            patience=fit.SCRATCH_PATIENCE,
+            directory=self.work,
+            on_epoch=self.on_epoch,
+        )
+        steady = self._views(augment=False, degrade=0.0)
+        model.re_estimate_statistics(self.network, (steady[number][0] for number in range(len(steady))))
+        return {"unfrozen": {"layers": "all"}, "cached": False, "draws": 0}
+
+    def best(self) -> dict[str, float]:
+        """Return loss and ROC AUC on validation of the epoch whose weights the network has."""
+        epochs = [metrics for phase in self.history.values() for metrics in phase]
+        found = min(epochs, key=lambda metrics: metrics["val_loss"])
+        return {"loss": found["val_loss"], "auc": found["val_auc"]}
+
+    def _fits(self, needed: int) -> bool:
+        self.work.mkdir(parents=True, exist_ok=True)
+        room = min(self.wanted.cache_gigabytes * 1e9, shutil.disk_usage(self.work).free / 2)
+        if needed > room:
+            say("train", f"activations would take {needed / 1e9:.1f} GB, {room / 1e9:.1f} GB are free: going without")
+        return needed <= room
+
+    def _keep(self, tensors: list[Any], draws: int) -> tuple[cache.Activations, cache.Activations]:
+        return (
+            cache.from_pixels(self.work / "train", self.network, tensors, self.train, draws, "training views"),
+            cache.from_pixels(self.work / "validation", self.network, tensors, self.validation, 1, "validation views"),
+        )
+
+    def _head(self, low: list[Any], kept: tuple | None, draws: int) -> None:
+        if self.recipe.solved:
+            self._solve(low, kept, draws)
+            return
+        if kept and self.wanted.fine_tune_epochs:
+            high = model.boundary(self.network)
+            pairs = zip(("train", "validation"), kept, (self.train, self.validation), strict=True)
+            kept = tuple(self._raise(f"{name}-head", low, high, one, source) for name, one, source in pairs)
+            low = high
+        self._fit("head", self.wanted.epochs, low, kept, draws)
+
+    def _raise(
+        self, name: str, low: list, high: list, kept: cache.Activations, source: data.Batches
+    ) -> cache.Activations:
+        """Compute the activations at `high` from those kept at `low`."""
+        count = len(kept.arrays[0])
+
+        def batches(_: int) -> Any:
+            for start in range(0, count, source.batch_size):
+                yield [array[start : start + source.batch_size] for array in kept.arrays]
+
+        return cache.compute(self.work / name, low, high, 1, count, batches)
+
+    def _solve(self, low: list[Any], kept: tuple | None, draws: int) -> None:
+        began = time.monotonic()
+        features = [self.network.get_layer("head_features").output]
+        if kept and self.wanted.fine_tune_epochs:
+            train = self._raise("train-head", low, features, kept[0], self.train)
+            validation = self._raise("validation-head", low, features, kept[1], self.validation)
+        else:
+            train, validation = (
+                cache.from_pixels(self.work / f"{name}-head", self.network, features, source, count, f"{name} views")
+                for name, source, count in (("train", self.train, draws), ("validation", self.validation, 1))
+            )
+        say("train", f"solving the head: {features[0].shape[-1]:,} features of {len(train.arrays[0]):,} views")
+        model.scale(self.network, np.array_split(train.arrays[0], max(1, len(train.arrays[0]) // 256)))
+        standard = self.network.get_layer("head_scale")
+        label, weight = np.tile(self.train.label, draws), np.tile(self.train.weight, draws)
+        fit.solve_head(self.network, np.asarray(standard(np.asarray(train.arrays[0]))), label, weight)
+        upper = keras.Model(standard.output, self.network.outputs)
+        metrics = {}
+        for prefix, held, answer in (("", train, label), ("val_", validation, self.validation.label)):
+            logit = upper.predict_on_batch(np.asarray(standard(np.asarray(held.arrays[0]))))[:, 0]
+            loss = keras.losses.binary_crossentropy(answer, np.asarray(logit), from_logits=True)
+            metrics |= {f"{prefix}loss": float(loss), f"{prefix}auc": data.roc_auc(answer, np.asarray(logit))}
+        metrics["seconds"] = time.monotonic() - began
+        self.history["head"] = [metrics]
+        self.on_epoch("head", 0, metrics)
+        say("train", f"head solved: validation loss {metrics['val_loss']:.3f}, AUC {metrics['val_auc']:.3f}")
+
+    def _fit(
+        self, phase: str, epochs: int, low: list[Any], kept: tuple | None, draws: int, beat_start: bool = False
+    ) -> None:
+        learner, train, validation = self.network, self.train, self.validation
+        if kept:
+            learner = keras.Model(low, self.network.outputs)
+            model.compile_for_training(learner, float(self.network.optimizer.learning_rate))
+            train = cache.CachedBatches(train, kept[0], draws)
+            validation = cache.CachedBatches(validation, kept[1])
+        self.history[phase] = fit.fit(
+            learner,
+            train,
+            validation,
+            phase=phase,
+            epochs=epochs,
+            patience=fit.PATIENCE,
+            directory=self.work,
+            on_epoch=self.on_epoch,
+            beat_start=beat_start,
+        )
