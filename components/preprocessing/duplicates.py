@@ -34,13 +34,19 @@ Links = tuple[np.ndarray, np.ndarray]
 
 
 def clusters(count: int, *links: Links) -> np.ndarray:
-    """Return the connected component of each of `count` nodes, int, for links given as pairs of node arrays."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    """Return the connected component of each of `count` nodes, int from 0, for links given as pairs of node arrays.
 
+    Union-find over all links at once: each root is hung under the lowest root it is linked to, until none changes.
+    """
     left, right = (np.concatenate([link[side] for link in links]) for side in range(2))
-    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    root = np.arange(count)
+    while (root[left] != root[right]).any():
+        one, other = root[left], root[right]
+        np.minimum.at(root, one, other)
+        np.minimum.at(root, other, one)
+        while (root[root] != root).any():
+            root = root[root]
+    return np.unique(root, return_inverse=True)[1]
 
 
 def same_value(values: np.ndarray) -> Links:

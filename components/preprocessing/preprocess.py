@@ -11,12 +11,13 @@ from components.dataset import LABELS, SPLITS, Dataset, DatasetWriter, batches
 from components.errors import InputError
 from components.preprocessing.certificate import certify
 from components.preprocessing.clean import NO_LINKS, Cleaned, Frames, clean, rejections_of, require_both_labels
+from components.preprocessing.confounds import AuditPolicy, refusal
+from components.preprocessing.confounds import audit as audit_confounds
 from components.preprocessing.duplicates import name_groups
 from components.preprocessing.report import write_report
 from components.preprocessing.split import balance_rows, parse_hold_out, settle, shares_of, split_files
 from components.progress import follow, say
 
-AUDITS = ("warn", "fail")
 BATCH_ROWS = 256
 ROUNDS = 3
 
@@ -44,7 +45,7 @@ def preprocess(
         validation: Share of validation; the test gets the rest.
         hold_out: "source=NAME[,NAME]": these sources stand in the test alone.
         seed: Changes which groups go where.
-        audit: What a confound over its threshold does: "warn" or "fail".
+        audit: What a confound over its threshold does: "warn" or "fail"; see `AuditPolicy`.
         repair_split: Drop what leaks from a given split instead of refusing it.
         report: Where the HTML report shall lie, if anywhere.
 
@@ -52,64 +53,79 @@ def preprocess(
         The dataset's card.
 
     Raises:
-        InputError: Too little is left, or an argument is not understood.
+        InputError: Too little is left, a given split leaks, the audit fails, or an argument is not understood.
     """
-    shares, sources = shares_of(train, validation), parse_hold_out(hold_out)
-    if audit not in AUDITS:
-        raise InputError(f"audit={audit!r} is unknown; use one of {', '.join(AUDITS)}")
+    policy, shares, sources = AuditPolicy.parse(audit), shares_of(train, validation), parse_hold_out(hold_out)
     joined = Frames(frames)
-    label = joined.column("label")
-    require_both_labels(label)
+    require_both_labels(joined.column("label"))
+    found, group, splits, certificate = _place(joined, repair_split, sources, shares, seed)
+    rows, label = found.kept, joined.column("label")[found.kept]
+    say("preprocess", certificate["text"])
 
-    known = NO_LINKS
-    for _ in range(ROUNDS):
-        found = clean(joined, repair_split, known)
-        require_both_labels(label[found.kept])
-        group = name_groups(found.component, joined.column("content_sha256"))
-        splits = _split_rows(joined, found, group, sources, shares, seed)
-        certificate, missed = certify(joined.placed(found.kept, group[found.kept], splits))
-        if not len(missed):
-            break
-        # What the search for duplicates overlooked and the proof found is kept together as well, and proven again.
-        known = tuple(np.concatenate([old, found.kept[new]]) for old, new in zip(known, missed.T, strict=True))
+    placed = joined.placed(rows, group, splits)
+    confounds = audit_confounds(placed, lambda chosen: joined.views(rows[chosen]), joined.card["delivery"], policy)
+    if confounds["verdict"] == "fail":
+        raise InputError(refusal(confounds))
+    say("preprocess", f"audit: {confounds['text']}")
 
-    rows = found.kept
-    keep, weight = balance_rows(balance, label[rows], splits, joined.column("pixel_sha256")[rows], seed)
-    dropped = found.dropped | {int(row): ("undersampled", "the other label has fewer rows") for row in rows[~keep]}
-    rows, splits, weight = rows[keep], splits[keep], weight[keep]
-
-    order = _order(joined, rows, splits)
-    rejections = joined.rejections + rejections_of(joined.table, dropped)
-    card = joined.card | {
-        "balance": {"policy": balance, "of": "label", "over": "rows of train and validation"},
-        "split": {"shares": dict(zip(SPLITS, shares.tolist(), strict=True)), "seed": seed, "hold_out": hold_out},
-        "certificate": certificate,
-        "counts": _counts(joined, rows, splits, group[rows]),
-        "dropped": dict(sorted(Counter(reason for reason, _ in dropped.values()).items())),
-    }
+    keep, weight = balance_rows(balance, label, splits, joined.column("pixel_sha256")[rows], seed)
+    left_out = ("undersampled", "the other label has fewer rows")
+    dropped = found.dropped | {int(row): left_out for row in rows[~keep]}
+    order = np.flatnonzero(keep)[_order(joined, rows[keep], splits[keep])]
+    rows, group, splits, weight = rows[order], group[order], splits[order], weight[order]
     with DatasetWriter(output, joined.view_shape) as writer:
-        writer.card = card
-        _copy(joined, writer, rows[order], group[rows][order], splits[order], weight[order])
-        for rejection in rejections:
+        writer.card = joined.card | {
+            "balance": {"policy": balance, "of": "label", "over": "rows of train and validation"},
+            "split": {"shares": dict(zip(SPLITS, shares.tolist(), strict=True)), "seed": seed, "hold_out": hold_out},
+            "certificate": certificate,
+            "audit": confounds,
+            "counts": _counts(joined, rows, splits, group),
+            "dropped": dict(sorted(Counter(reason for reason, _ in dropped.values()).items())),
+        }
+        _copy(joined, writer, rows, group, splits, weight)
+        for rejection in joined.rejections + rejections_of(joined.table, dropped):
             writer.reject(**rejection)
     dataset = Dataset(output)
     if report:
-        write_report(dataset, Path(report))
+        write_report(dataset, joined, found, Path(report))
     say("preprocess", _summary(dataset))
     return dataset.card
 
 
+def _place(
+    joined: Frames, repair_split: bool, hold_out: list[str], shares: np.ndarray, seed: int
+) -> tuple[Cleaned, np.ndarray, np.ndarray, dict[str, Any]]:
+    # What is kept, the group and the split of each kept row, and the proof. What the search for duplicates overlooked
+    # and the proof found is kept together as well, and proven again.
+    known = NO_LINKS
+    for _ in range(ROUNDS):
+        found = clean(joined, repair_split, known)
+        rows = found.kept
+        require_both_labels(joined.column("label")[rows])
+        group = name_groups(found.component, joined.column("content_sha256"))[rows]
+        splits = _split_rows(joined, rows, group, found.given[rows], hold_out, shares, seed)
+        certificate, missed = certify(joined.placed(rows, group, splits))
+        if not len(missed):
+            break
+        known = tuple(np.concatenate([old, rows[new]]) for old, new in zip(known, missed.T, strict=True))
+    return found, group, splits, certificate
+
+
 def _split_rows(
-    joined: Frames, found: Cleaned, group: np.ndarray, hold_out: list[str], shares: np.ndarray, seed: int
+    joined: Frames,
+    rows: np.ndarray,
+    group: np.ndarray,
+    given: np.ndarray,
+    hold_out: list[str],
+    shares: np.ndarray,
+    seed: int,
 ) -> np.ndarray:
     # A split counts files, not rows: a video is one file however many frames it gave.
-    rows = found.kept
     _, first, file = np.unique(joined.column("path")[rows], return_index=True, return_inverse=True)
     label, kind, source = (joined.column(name)[rows[first]] for name in ("label", "kind", "source"))
-    group, given = group[rows[first]], found.given[rows[first]]
-    fixed, shares = settle(given, group, source, hold_out, shares)
+    fixed, shares = settle(given[first], group[first], source, hold_out, shares)
     strata = list(zip(label.tolist(), kind, source, strict=True))
-    places = split_files(group, label, strata, fixed, shares=shares, seed=seed)
+    places = split_files(group[first], label, strata, fixed, shares=shares, seed=seed)
     return np.array(SPLITS)[places][file]
 
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from components.dataset import LABELS, SPLITS, Dataset
 from components.page import bar, details, gallery, jpeg, numbers, page, section, table
+from components.preprocessing.clean import Cleaned, Frames
 
 SHEET = 14  # pictures of each source
 NAMES = 50  # rejected files named under each reason
 
 
-def write_report(dataset: Dataset, path: Path) -> None:
+def write_report(dataset: Dataset, frames: Frames, found: Cleaned, path: Path) -> None:
     """Write the data report of a dataset as one self-contained HTML file."""
     counts = dataset.card["counts"]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -169,7 +169,7 @@ def test_undersampling_equals_the_labels_of_train_alone(data, tmp_path):
         (dict(balance="evenly"), "balance='evenly' is unknown; use one of undersample, weights, none"),
         (dict(train=0.9, validation=0.2), "train=0.9 and validation=0.2 leave no test split"),
         (dict(hold_out="sdxl"), "hold_out='sdxl' is not understood; write source=NAME"),
-        (dict(audit="shrug"), "audit='shrug' is unknown; use one of warn, fail"),
+        (dict(audit="shrug"), "audit='shrug' is unknown; use warn or fail"),
     ],
 )
 def test_arguments_that_are_not_understood(data, tmp_path, arguments, message):
