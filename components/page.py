@@ -208,9 +208,9 @@ def badge(words: str, tone: str = "quiet") -> Html:
     return Html(f'<span class="badge" style="--tone:{COLOURS[tone]}">{text(words)}</span>')
 
 
-def bar(parts: Mapping[str, float]) -> Html:
-    """Return a horizontal bar of shares: key of COLOURS to any non-negative amount."""
-    whole = sum(parts.values()) or 1
+def bar(parts: Mapping[str, float], whole: float | None = None) -> Html:
+    """Return a horizontal bar of shares: key of COLOURS to any non-negative amount, of their sum or of `whole`."""
+    whole = whole or sum(parts.values()) or 1
     cells = "".join(
         f'<i style="width:{100 * part / whole:.2f}%;background:{COLOURS[key]}"></i>' for key, part in parts.items()
     )

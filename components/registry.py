@@ -35,7 +35,6 @@ QUIET = {  # standard output is for the answer; nobody is told what is run here
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 KEPT = "evaluation"  # of what `keep` keeps
-REQUIREMENTS = ("keras", "tensorflow", "tensorflow-cpu", "numpy")  # of the card's versions, pinned with the model
 
 
 @dataclass(frozen=True)
@@ -386,7 +385,6 @@ def _save_model(detector: Path, card: Mapping[str, Any], path: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    versions = card.get("versions", {})
     with tempfile.TemporaryDirectory() as part, warnings.catch_warnings():
         # What scoring needs travels with the model, so that it loads where this package is not installed.
         code = Path(part) / "components"
@@ -405,8 +403,17 @@ def _save_model(detector: Path, card: Mapping[str, Any], path: Path) -> None:
                 Schema([TensorSpec(np.dtype("uint8"), (-1, *card.get("view_shape", (-1, -1, -1, 3))))]),
                 Schema([TensorSpec(np.dtype("float32"), (-1,))]),
             ),
-            pip_requirements=[f"{name}=={versions[name]}" for name in REQUIREMENTS if name in versions],
+            pip_requirements=_requirements(card.get("versions", {})),
         )
+
+
+def _requirements(versions: Mapping[str, str]) -> list[str]:
+    """Return what loading the detector needs, pinned as it was trained; `backend` is a name and its version."""
+    pinned = {name: versions[name] for name in ("keras", "numpy") if name in versions}
+    if "backend" in versions:
+        name, number = versions["backend"].split()
+        pinned[name] = number
+    return [f"{name}=={number}" for name, number in pinned.items()]
 
 
 def _sha256(detector: Path) -> str:

@@ -251,7 +251,7 @@ def _listed(media: str) -> list[MediaItem]:
         ) from error
     if not rows:
         raise InputError(f"media list {media} has no entries; give one for each file, with path and label")
-    root = media.rpartition("/")[0] or "."
+    root = os.path.dirname(media) or "."
     items = [_list_item(media, root, number, row) for number, row in enumerate(rows, start=1)]
     if not any(store_of(item.location).checksum(item.location) for item in items):
         raise InputError(

@@ -1,5 +1,6 @@
 """One run of FFmpeg on one file that nobody vouches for: its name hidden, its pipes drained, its time bounded."""
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -83,7 +84,7 @@ class FFmpeg:
         finally:
             os.close(descriptor)
         self._out = self._process.stdout.fileno()
-        if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux: a frame in a few reads instead of hundreds
+        with contextlib.suppress(AttributeError, OSError):  # Linux, within the user's limit: a frame in a few reads
             fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._ready = select.poll()
         self._ready.register(self._out, select.POLLIN)

@@ -162,7 +162,7 @@ def _details(
         "dataset_digest": judged["dataset_digest"],
         "rows_digest": judged["rows_digest"],
         "backbone": card.get("backbone", ""),
-        "run_id": card.get("run_id", ""),
+        "run_id": card.get("mlflow_run", ""),
     }
 
 
@@ -171,7 +171,7 @@ def _record(records: Records, details: Mapping[str, Any], card: Mapping[str, Any
     shared = {key: details[key] for key in ("digest", "dataset_digest", "rows_digest")}
     results = {who: _numbers(judged[who]) for who in ("candidate", "champion")}
     records.put("results", {"_id": details["question"], "run": run, **shared, **results})
-    records.put("runs", {"_id": run, **shared, "card": card})
+    records.put("runs", {"_id": run, "type": "training", **shared, "card": card})
 
 
 def _numbers(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
