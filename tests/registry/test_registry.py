@@ -15,6 +15,9 @@ from components import registry
 from components.errors import InputError
 
 
+VERSIONS = {"keras": "3.15.1", "backend": "tensorflow 2.21.0", "python": "3.11.7"}
+
+
 @pytest.fixture(params=["sqlite", "http"])
 def place(request, registry_home, monkeypatch):
     if request.param == "http":
@@ -118,7 +121,7 @@ def test_files_that_changed_since_are_refused(registry_home, name, detector):
 def test_the_registered_model_states_signature_and_pinned_requirements(registry_home, name, detector):
     registry.add_version(name, detector("one"))
     saved = next((registry_home / "artifacts").rglob("MLmodel"))
-    assert (saved.parent / "requirements.txt").read_text().splitlines()[1:] == ["keras==3.15.1"]
+    assert (saved.parent / "requirements.txt").read_text().splitlines()[1:] == ["keras==3.15.1", "tensorflow==2.21.0"]
     model = mlflow.models.Model.load(saved)
     assert model.flavors["python_function"]["loader_module"] == "components.detector"
     assert model.signature.inputs.inputs[0].shape == (-1, 1, 64, 64, 3)
