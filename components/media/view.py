@@ -32,7 +32,7 @@ class ViewPolicy:
         size: Side of a view in pixels.
         crops: Number of crops; 0 for resize.
         rank: Which crops: "grid", spread evenly, or "texture", the ones with most detail. On FFHQ against StyleGAN2
-            five crops of a grid did better (AUC 0.925 to 0.884, frozen MobileNetV2 features): detail is mostly hair.
+            five crops of a grid did better (AUC 0.925 to 0.884, frozen MobileNetV2 features).
     """
 
     kind: str = "resize"

@@ -226,7 +226,7 @@ def test_a_container_without_a_duration(clip):
     assert read(path)[0] == [0.16, 0.4, 0.64, 0.88, 1.16, 1.4, 1.64, 1.88]
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
 def test_animated_pictures_are_films(tmp_path, name):
     shades = [Image.new("RGB", (40, 30), (20 * n, 0, 255 - 20 * n)) for n in range(10)]
     shades[0].save(tmp_path / name, save_all=True, append_images=shades[1:], duration=[100, 300] * 5, lossless=True)
