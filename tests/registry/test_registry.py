@@ -14,7 +14,6 @@ import pytest
 from components import registry
 from components.errors import InputError
 
-
 VERSIONS = {"keras": "3.15.1", "backend": "tensorflow 2.21.0", "python": "3.11.7"}
 
 
@@ -41,7 +40,7 @@ def detector(tmp_path):
             "format": 1,
             "digest": digest,
             "view_shape": [1, 64, 64, 3],
-            "versions": {"keras": "3.15.1", "h5py": "3"},
+            "versions": VERSIONS,
         }
         (directory / "card.json").write_text(json.dumps(card))
         return directory
