@@ -1,6 +1,7 @@
 """The console command `ai-vs-real`."""
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -10,8 +11,10 @@ from typing import Any
 
 from components.containers import VERSION
 from components.errors import InputError
-from components.home import run_home
-from pipelines.parameters import PARAMETERS, add_pipeline_options, pipeline_arguments, pipeline_parameters
+from components.home import run_home, unwritable
+from pipelines.parameters import add_pipeline_options, pipeline_arguments, stage_arguments
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except RuntimeError as error:
         return _fail(options, str(error), 1)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        return _fail(options, str(unwritable(Path(error.filename or run_home()), error)), 2)
 
 
 def _fail(options: argparse.Namespace, message: str, code: int) -> int:
@@ -143,54 +150,55 @@ def _compile(options: argparse.Namespace) -> None:
         print(os.path.relpath(path))
 
 
-def _add_stages(commands: Any) -> None:
-    names = list(pipeline_parameters())
+SEEN = ("sampling", "view", "delivery")
+CLEANED = ("balance", "hold_out", "audit", "seed")
+LEARNT = (
+    "backbone",
+    "weights",
+    "recipe",
+    "epochs",
+    "fine_tune_epochs",
+    "unfreeze_layers",
+    "batch_size",
+    "learning_rate",
+    "views",
+    "seed",
+)
+JUDGED = ("degraded",)
 
-    def stage(name: str, function: Any, help_: str, *positional: tuple[str, str], options: Sequence[str] = ()) -> Any:
+
+def _add_stages(commands: Any) -> None:
+    def stage(name: str, function: Any, help_: str, parameters: Sequence[str]) -> Any:
         command = commands.add_parser(name, help=help_, description=function.__doc__)
-        for argument, text in positional:
-            nargs = "+" if argument.endswith("...") else None
-            command.add_argument(argument.rstrip("."), type=Path, nargs=nargs, help=text)
-        unknown = set(options) - set(names)
-        assert not unknown, unknown
-        for option in options:
-            default = pipeline_parameters()[option].default
-            command.add_argument(
-                "--" + option.replace("_", "-"),
-                type=type(default),
-                default=default,
-                help=f"{PARAMETERS[option]} (%(default)s)",
-            )
+        add_pipeline_options(command, parameters)
         command.set_defaults(run=function)
         return command
 
-    seen = ("sampling", "view", "delivery")
-    extract = stage("extract", _extract, "stage 1 alone: media to views", options=seen)
+    extract = stage("extract", _extract, "stage 1 alone: media to views", SEEN)
     extract.add_argument("media", help="a labelled directory or list")
     extract.add_argument("--output", type=Path, help="directory of the frames (HOME/frames)")
 
-    split = ("balance", "hold_out", "audit", "seed")
-    text = "directories that extract wrote"
-    preprocess = stage(
-        "preprocess", _preprocess, "stage 2 alone: views to a dataset", ("frames...", text), options=split
+    preprocess = stage("preprocess", _preprocess, "stage 2 alone: views to a dataset", CLEANED)
+    preprocess.add_argument("frames", nargs="+", type=Path, help="directories that extract wrote")
+    preprocess.add_argument(
+        "--repair-split", action="store_true", help="mend a given split that leaks, and name the pairs"
     )
     preprocess.add_argument("--output", type=Path, help="directory of the dataset (HOME/dataset)")
 
-    text = "a dataset, or a plain {train,val,test}/{real,fake} tree"
-    recipe = ("backbone", "weights", "epochs", "fine_tune_epochs", "batch_size", "seed")
-    train = stage(
-        "train", _train, "stage 3 alone: a dataset to a detector", ("dataset", text), options=(*recipe, *seen)
-    )
+    train = stage("train", _train, "stage 3 alone: a dataset to a detector", (*LEARNT, *SEEN))
+    train.add_argument("dataset", type=Path, help="a dataset, or a plain {train,val,test}/{real,fake} tree")
     train.add_argument("--output", type=Path, help="directory of the detector (HOME/model)")
 
-    both = (("model", "a detector that train wrote"), ("dataset", "a dataset; its test split is used"))
-    evaluate = stage("evaluate", _evaluate, "stage 4 alone: judge a detector", *both, options=("model_name",))
+    evaluate = stage("evaluate", _evaluate, "stage 4 alone: judge a detector", ("model_name", *JUDGED, "cross_source"))
+    evaluate.add_argument("model", type=Path, help="a detector that train wrote")
+    evaluate.add_argument("dataset", type=Path, help="a dataset; its test split is used")
     evaluate.add_argument("--output", type=Path, help="directory of evaluation.json and report.html (HOME/evaluation)")
     evaluate.add_argument("--no-champion", action="store_true", help="do not score the champion on the same rows")
     evaluate.add_argument("--json", action="store_true", help="the evaluation as JSON on standard output")
 
-    both = (("model", "a detector that train wrote"), ("evaluation", "the evaluation.json that evaluate wrote"))
-    register = stage("register", _register, "stage 5 alone: gate and registry", *both, options=("model_name", "gate"))
+    register = stage("register", _register, "stage 5 alone: gate and registry", ("model_name", "gate"))
+    register.add_argument("model", type=Path, help="a detector that train wrote")
+    register.add_argument("evaluation", type=Path, help="the evaluation.json that evaluate wrote")
     register.add_argument("--json", action="store_true", help="the decision as JSON on standard output")
 
 
@@ -199,7 +207,7 @@ def _extract(options: argparse.Namespace) -> None:
     from components.extraction.extract import extract
 
     output = options.output or run_home() / "frames"
-    extract(options.media, output, sampling=options.sampling, view=options.view, delivery=options.delivery)
+    extract(options.media, output, **stage_arguments(options, *SEEN))
     print(output)
 
 
@@ -208,15 +216,9 @@ def _preprocess(options: argparse.Namespace) -> None:
     from components.preprocessing.preprocess import preprocess
 
     output = options.output or run_home() / "dataset"
-    preprocess(
-        options.frames,
-        output,
-        balance=options.balance,
-        hold_out=options.hold_out,
-        audit=options.audit,
-        seed=options.seed,
-        report=output.with_suffix(".html"),
-    )
+    arguments = stage_arguments(options, *CLEANED)
+    report = output.with_suffix(".html")
+    preprocess(options.frames, output, report=report, repair_split=options.repair_split, **arguments)
     print(output)
 
 
@@ -229,16 +231,7 @@ def _train(options: argparse.Namespace) -> None:
     output = options.output or run_home() / "model"
     if not (dataset / "dataset.json").is_file():
         dataset = _dataset_of_tree(options)
-    train(
-        dataset,
-        output,
-        backbone=options.backbone,
-        weights=options.weights,
-        epochs=options.epochs,
-        fine_tune_epochs=options.fine_tune_epochs,
-        batch_size=options.batch_size,
-        seed=options.seed,
-    )
+    train(dataset, output, report=output.with_suffix(".html"), **stage_arguments(options, *LEARNT))
     print(output)
 
 
@@ -247,8 +240,8 @@ def _dataset_of_tree(options: argparse.Namespace) -> Path:
     from components.preprocessing.preprocess import preprocess
 
     frames, dataset = run_home() / "frames", run_home() / "dataset"
-    extract(str(options.dataset), frames, sampling=options.sampling, view=options.view, delivery=options.delivery)
-    preprocess([frames], dataset, seed=options.seed, report=dataset.with_suffix(".html"))
+    extract(str(options.dataset), frames, **stage_arguments(options, *SEEN))
+    preprocess([frames], dataset, report=dataset.with_suffix(".html"), **stage_arguments(options, "seed"))
     return dataset
 
 
@@ -260,16 +253,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     output = options.output or run_home() / "evaluation"
     output.mkdir(parents=True, exist_ok=True)
-    champion = "" if options.no_champion else find_champion(options.model, options.model_name)
-    path = output / "evaluation.json"
-    evaluate_against(
-        champion,
-        options.model_name,
-        options.dataset,
-        options.model,
-        path,
-        output / "report.html",
-    )
+    name, degraded, cross_source = stage_arguments(options, "model_name", *JUDGED, "cross_source").values()
+    champion = "" if options.no_champion else find_champion(options.model, name)
+    path, report = output / "evaluation.json", output / "report.html"
+    conditions = {"degraded": degraded, "leave_one_out": cross_source}
+    evaluate_against(champion, name, options.dataset, options.model, path, report, **conditions)
     print(path.read_text() if options.json else path)
 
 
@@ -277,7 +265,7 @@ def _register(options: argparse.Namespace) -> None:
     """Register a detector and promote it if it beats the champion; the decision is recorded either way."""
     from components.registration.register import register
 
-    decision = register(options.model, options.evaluation, model_name=options.model_name, gate=options.gate)
+    decision = register(options.model, options.evaluation, **stage_arguments(options, "model_name", "gate"))
     if options.json:
         print(json.dumps(decision, indent=1))
     else:

@@ -23,6 +23,7 @@ from components.errors import InputError
 _WORKSPACE = "{{$.workspace_path}}"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PROGRESS = re.compile(r"\[(list|extract|preprocess|train|evaluate|register)\] ")
+_UNWRITABLE = re.compile(r"\[Errno (?:28|122|30|13)\] (.*)")  # no space, over quota, read-only, no permission
 _ERROR = re.compile(r"(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Exit)\w*)(?:: (.*))?$")
 
 
@@ -122,6 +123,8 @@ def _cause(console: "_Console", steps: "_Steps", log: Path) -> Exception:
     step, kind, message = steps.failed or "a step", console.error, console.message
     if kind == "InputError":
         return InputError(message)
+    if match := _UNWRITABLE.match(message):
+        return InputError(f"{step} cannot write: {match[1]}; free space, or set AI_VS_REAL_HOME to where there is some")
     return RuntimeError(
         f"{step} failed: {kind or 'it ended without a message'}{': ' if message else ''}{message}; see {log}"
     )

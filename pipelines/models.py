@@ -9,15 +9,15 @@ from typing import Any
 
 def add_parser(subparsers: Any) -> None:
     """Add the command `models` and its own commands."""
-    from pipelines.cli import pipeline_parameters
+    from pipelines.parameters import pipeline_defaults
 
-    defaults = pipeline_parameters()
+    defaults = pipeline_defaults()
     parser = subparsers.add_parser("models", help="the registered detectors and their history", description=__doc__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, function: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=function.__doc__)
-        added.add_argument("--model-name", default=defaults["model_name"].default, help="in the registry (%(default)s)")
+        added.add_argument("--model-name", default=defaults["model_name"], help="in the registry (%(default)s)")
         added.add_argument("--json", action="store_true", help="one JSON document on standard output")
         added.set_defaults(run=function)
         return added
@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     comparing = command("compare", compare_models, "two versions side by side, as the gate sees them")
     comparing.add_argument("version", help="the challenger")
     comparing.add_argument("other", nargs="?", default="", help="in the champion's place (the champion)")
-    comparing.add_argument("--gate", default=defaults["gate"].default, help="what must be shown (%(default)s)")
+    comparing.add_argument("--gate", default=defaults["gate"], help="what must be shown (%(default)s)")
     comparing.add_argument("--page", type=Path, metavar="FILE", help="write the page with both, slice by slice")
     promoting = command("promote", promote, "make a version champion by hand")
     promoting.add_argument("version")

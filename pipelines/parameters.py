@@ -2,7 +2,10 @@
 
 import argparse
 import inspect
+from collections.abc import Sequence
 from typing import Any
+
+METAVARS = {str: "TEXT", int: "INT", float: "NUMBER"}
 
 # One line for each parameter of the training pipeline; its default stands on the pipeline's signature alone.
 PARAMETERS = {
@@ -14,36 +17,61 @@ PARAMETERS = {
     "hold_out": "keep whole sources for the test: source=NAME[,NAME]",
     "audit": "when a shortcut separates the labels: warn, or fail the run",
     "backbone": "a Keras application: efficientnetb0 (the mission's), mobilenetv2, ...",
+    "recipe": "deep: the head reads all depths; plain: the top alone, and --view resize256",
     "weights": "imagenet, none (all layers from scratch) or a file",
     "epochs": "phase 1: the head on the frozen backbone (all layers with --weights none)",
-    "fine_tune_epochs": "phase 2: the last 20 layers, rounded out to whole blocks",
-    "batch_size": "pictures in a step",
+    "fine_tune_epochs": "phase 2: the last layers, rounded out to whole blocks",
+    "unfreeze_layers": "how many these last layers are",
+    "batch_size": "views in a step",
+    "learning_rate": "of phase 1; phase 2 has the recipe's own",
+    "views": "how often each view is drawn, augmented and degraded",
+    "degraded": "under which degradations it is judged: all, none, or jpeg:50,scale:0.5,...",
+    "cross_source": "also judge on each source left out of training",
     "gate": "what promotes: metric+margin over the champion, then floors and caps",
     "seed": "of splits, weights and augmentation",
     "model_name": "in the registry",
 }
 
 
-def add_pipeline_options(command: argparse.ArgumentParser) -> None:
-    """Add an option for each parameter of the training pipeline; one that is not given is not in the namespace."""
-    for name, parameter in pipeline_parameters().items():
+PLAIN_VIEW = "resize256"  # what the mission's own recipe looks at
+
+
+def add_pipeline_options(command: argparse.ArgumentParser, names: Sequence[str] = tuple(PARAMETERS)) -> None:
+    """Add an option for parameters of the training pipeline; one that is not given is not in the namespace."""
+    for name in names:
+        default = pipeline_defaults()[name]
+        kind = (
+            {"action": "store_true"}
+            if default is False
+            else {"type": type(default), "metavar": METAVARS[type(default)]}
+        )
         command.add_argument(
             "--" + name.replace("_", "-"),
-            type=type(parameter.default),
-            metavar=type(parameter.default).__name__.upper().replace("STR", "TEXT"),
             default=argparse.SUPPRESS,
-            help=f"{PARAMETERS[name]} ({parameter.default if parameter.default != '' else 'none'})",
+            help=PARAMETERS[name]
+            if default is False
+            else f"{PARAMETERS[name]} ({default if default != '' else 'none'})",
+            **kind,
         )
 
 
-def pipeline_parameters() -> dict[str, inspect.Parameter]:
-    """Return the training pipeline's parameters that have a default, by name."""
+def pipeline_defaults() -> dict[str, Any]:
+    """Return the training pipeline's parameters that have a default, each with it."""
     from pipelines.training import training
 
     parameters = inspect.signature(training.pipeline_func).parameters
-    return {name: parameter for name, parameter in parameters.items() if parameter.default is not parameter.empty}
+    return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
 
 
 def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the pipeline parameters that were given on the command line."""
-    return {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
+    """Return the pipeline parameters that the command line asks for; the plain recipe brings its own view."""
+    given = {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
+    if given.get("recipe") == "plain":
+        given.setdefault("view", PLAIN_VIEW)
+    return given
+
+
+def stage_arguments(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return some of the parameters for a stage that is run alone: as asked for, else by the pipeline's defaults."""
+    arguments = pipeline_defaults() | pipeline_arguments(options)
+    return {name: arguments[name] for name in names}

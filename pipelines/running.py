@@ -17,7 +17,14 @@ from pipelines import local, sample
 from pipelines.compiling import TRAINING
 
 # What makes a from-scratch run on the sample set short; an option given on the command line wins.
-SAMPLE_ARGUMENTS = {"view": "resize96", "sampling": "even:4", "weights": "none", "epochs": 12, "fine_tune_epochs": 0}
+SAMPLE_ARGUMENTS = {
+    "view": "resize96",
+    "sampling": "even:4",
+    "weights": "none",
+    "recipe": "plain",
+    "epochs": 12,
+    "fine_tune_epochs": 0,
+}
 PAGES = {"data": "data_report", "training": "curves", "evaluation": "report", "decision": "decision_page"}
 
 

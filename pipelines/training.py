@@ -36,16 +36,22 @@ def training(
     media: str,
     shards: int = 2,  # two run at a time on a laptop; on a cluster, as many pods as it can spare
     sampling: str = "even:8",
-    view: str = "resize256",
+    view: str = "crops256x5",  # traces of generators are lost when a picture is made smaller
     delivery: str = "as-is",
     balance: str = "weights",  # keeps every picture, where undersampling would throw some away
     hold_out: str = "",
     audit: str = "warn",
     backbone: str = "efficientnetb0",
     weights: str = "imagenet",
+    recipe: str = "deep",
     epochs: int = 10,
     fine_tune_epochs: int = 10,
+    unfreeze_layers: int = 20,
     batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    views: int = 3,
+    degraded: str = "all",
+    cross_source: bool = False,  # minutes more
     gate: str = "roc_auc+0.002,roc_auc>=0.7,balanced_accuracy>=0.6,false_positive_rate<=0.5,ece<=0.25",
     seed: int = 0,
     model_name: str = "ai-vs-real",
@@ -72,14 +78,27 @@ def training(
         dataset=dataset,
         backbone=backbone,
         weights=weights,
+        recipe=recipe,
         epochs=epochs,
         fine_tune_epochs=fine_tune_epochs,
+        unfreeze_layers=unfreeze_layers,
         batch_size=batch_size,
+        learning_rate=learning_rate,
+        views=views,
         seed=seed,
+        work=dsl.WORKSPACE_PATH_PLACEHOLDER,
     )
     model = place(fitting, "train").outputs["model"]
     champion = place(find_champion(model=model, model_name=model_name), "find_champion").output
-    judging = place(evaluate(dataset=dataset, model=model, champion=champion, model_name=model_name), "evaluate")
+    judging = evaluate(
+        dataset=dataset,
+        model=model,
+        champion=champion,
+        model_name=model_name,
+        degraded=degraded,
+        cross_source=cross_source,
+    )
+    place(judging, "evaluate")
     evaluation = judging.outputs["evaluation"]
     deciding = place(register(model=model, evaluation=evaluation, model_name=model_name, gate=gate), "register")
     return Outputs(

@@ -99,7 +99,7 @@ def _answer(detector: Detector, path: Path, delivery_test: bool) -> dict[str, An
         reason = _too_close(detector, probability)
     elif flips:
         told = " and ".join(degradations.describe(name) for name in flips)
-        verdict, reason = "inconclusive", f"it is no longer {verdict} when {told}: the answer hangs on how the file came"
+        verdict, reason = "inconclusive", f"no longer {verdict} when {told}: the answer hangs on how the file came"
     answer = {"verdict": verdict, "reason": reason, "probability": probability, "kind": kind, "frames": len(views)}
     return {**answer, **({"delivered": delivered} if delivery_test else {}), "error": None}
 

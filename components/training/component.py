@@ -10,10 +10,15 @@ def train(
     dataset: dsl.Input[dsl.Dataset],
     backbone: str,
     weights: str,
+    recipe: str,
     epochs: int,
     fine_tune_epochs: int,
+    unfreeze_layers: int,
     batch_size: int,
+    learning_rate: float,
+    views: int,
     seed: int,
+    work: str,
     model: dsl.Output[dsl.Model],
     curves: dsl.Output[dsl.HTML],
 ):
@@ -23,17 +28,23 @@ def train(
         dataset: What preprocessing made.
         backbone: An architecture of keras.applications, such as efficientnetb0.
         weights: imagenet, none, or a weights file.
+        recipe: What the head reads and how it learns: plain or deep.
         epochs: Of phase 1, the backbone frozen.
         fine_tune_epochs: Of phase 2, the last layers unfrozen.
+        unfreeze_layers: How many layers learn in phase 2, rounded out to whole blocks.
         batch_size: Views in a step.
+        learning_rate: Of phase 1.
+        views: How often each view is drawn, augmented and degraded, for the kept activations.
         seed: Of everything that is drawn.
+        work: A directory that outlives the step's process, where a training that was killed goes on.
         model: The detector's directory.
         curves: The page with the learning curves.
     """
     from components.training import train
 
     card = train.train(
-        dataset.path, model.path, report=curves.path, backbone=backbone, weights=weights, epochs=epochs,
-        fine_tune_epochs=fine_tune_epochs, batch_size=batch_size, seed=seed,
+        dataset.path, model.path, report=curves.path, work=work, backbone=backbone, weights=weights, recipe=recipe,
+        epochs=epochs, fine_tune_epochs=fine_tune_epochs, unfreeze_layers=unfreeze_layers, batch_size=batch_size,
+        learning_rate=learning_rate, views=views, seed=seed,
     )  # fmt: skip
     model.metadata.update(digest=card["digest"], framework=card["versions"]["backend"])
