@@ -25,7 +25,7 @@ from components.page import (
 from components.preprocessing.clean import Cleaned, Frames
 from components.preprocessing.duplicates import clusters
 
-SHEET = 16  # pictures of each source
+SHEET = 18  # pictures of each source
 NAMED = 50  # rejected files named under each reason
 SHOWN = 12  # clusters of duplicates shown as pictures, each with at most SIDE_BY_SIDE of its files
 SIDE_BY_SIDE = 6
@@ -52,7 +52,6 @@ def write_report(dataset: Dataset, frames: Frames, found: Cleaned, path: Path) -
                 "files": counts["files"],
                 "real": labels["real"],
                 "fake": labels["fake"],
-                "pictures and frames": counts["rows"],
                 "groups": counts["groups"],
                 "left out": card["rejected"],
                 "split": badge("proven", "good") if certificate["holds"] else badge("leaks", "bad"),
@@ -71,7 +70,7 @@ def write_report(dataset: Dataset, frames: Frames, found: Cleaned, path: Path) -
     content = page(
         "Data report",
         parts,
-        lead=f"{certificate['text']} {audit['text']}",
+        lead=f"{certificate['text']} {audit['text'][0].upper()}{audit['text'][1:]}",
         footer=f"Dataset {dataset.digest[:16]}",
         notice=card.get("note", ""),
     )
@@ -114,7 +113,7 @@ def _audit(audit: dict[str, Any]) -> Html:
         for test in audit["tests"]
     ]
     note = (
-        f"What a small classifier can tell without looking at the picture, on {audit['files']:,} files, cross-validated by "
+        f"What a small classifier can tell without looking at the picture: {audit['files']:,} files, tested by "
         "group. 0.5 is chance; near 1.0 a detector can look perfect and have learnt nothing."
     )
     return section("Shortcuts", table(rows), note=note)
@@ -190,7 +189,7 @@ def _duplicates(frames: Frames, found: Cleaned) -> Html:
     if len(groups) > SHOWN:
         blocks.append(paragraph(f"{len(groups) - SHOWN:,} more are not shown.", "note"))
     note = (
-        f"{len(groups):,} pictures stand here more than once. {exact:,} rows with the same pixels as another were dropped; "
+        f"{len(groups):,} pictures stand here more than once. {exact:,} rows were dropped for having another's pixels; "
         "near-duplicates stay, together in one split."
     )
     return section("Duplicates", *blocks, note=note)
