@@ -176,8 +176,8 @@ def test_another_cluster_is_another_yaml(compile_with):
     assert config["workspace"]["size"] == "100Gi"
 
 
-def test_a_cluster_without_gpu_asks_for_none(compile_with, compiled):
-    without = compile_with("accelerators: 0\n")
+def test_a_cluster_without_gpu_asks_for_none(compile_with):
+    without, compiled = compile_with("accelerators: 0\n"), compile_with("accelerators: 1\n")
     assert all("accelerator" not in without.asked(step) for step in STEPS)
     assert "tolerations" not in without.placed("train")
     assert without.specification["components"] == compiled.specification["components"]
