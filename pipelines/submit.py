@@ -318,7 +318,12 @@ def cron(expression: str) -> str:
 
 
 def follow(
-    client: Any, host: str, run_id: str, *, interval_s: float = 10.0, say: Callable[[str], None] = lambda line: None
+    client: Any,
+    host: str,
+    run_id: str,
+    *,
+    interval_s: float | None = 10.0,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Wait for a run to end, telling the change of every step.
 
@@ -326,11 +331,12 @@ def follow(
         client: Of Server.connect.
         host: For messages.
         run_id: Of the run.
-        interval_s: Between two questions, seconds.
+        interval_s: Between two questions, seconds; None to look once.
         say: Takes each line.
 
     Returns:
-        `state` (SUCCEEDED, FAILED, SKIPPED, CANCELED), `error` (empty without one), `steps` (state by name).
+        `state` (SUCCEEDED, FAILED, SKIPPED, CANCELED), `final` (whether it is one of these), `error` (empty without
+        one), `steps` (state by name).
 
     Raises:
         InputError: The server gave no answer FORGIVEN times in a row, or does not know the run.
@@ -344,7 +350,11 @@ def follow(
             silent = 0
         except InputError as error:
             silent += 1
-            if silent > FORGIVEN or getattr(error.__cause__, "status", 500) in (400, 401, 403, 404):
+            if (
+                interval_s is None
+                or silent > FORGIVEN
+                or getattr(error.__cause__, "status", 500) in (400, 401, 403, 404)
+            ):
                 raise
             time.sleep(interval_s)
             continue
@@ -352,8 +362,9 @@ def follow(
             if steps.get(step) != state:
                 steps[step] = state
                 say(f"{step}: {state.lower()}{': ' + message if message else ''}")
-        if run.state in FINAL:
-            return {"state": run.state, "error": _short(run.error.message) if run.error else "", "steps": steps}
+        if run.state in FINAL or interval_s is None:
+            error = _short(run.error.message) if run.error else ""
+            return {"state": run.state, "final": run.state in FINAL, "error": error, "steps": steps}
         time.sleep(interval_s)
 
 
@@ -400,6 +411,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--account", default="", help="service account of the pods (the server's own)")
     command.add_argument("--schedule", default="", metavar="CRON", help="run again and again, such as '0 3 * * 1'")
     command.add_argument("--wait", action="store_true", help="follow the run; the exit code is its outcome")
+    command.add_argument("--run", default="", metavar="ID", dest="run_id", help="tell of this run, and send nothing")
     command.add_argument("--interval", type=float, default=10.0, metavar="SECONDS", help="between looks (%(default)g)")
     command.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
@@ -410,6 +422,8 @@ def add_parser(commands: Any) -> None:
 def _submit(options: argparse.Namespace) -> int:
     """Send the compiled training pipeline to Kubeflow Pipelines: upload, run or schedule, and wait for it if asked."""
     server = Server.of(options)
+    if options.run_id:
+        return _tell(options, server)
     schedule = cron(options.schedule) if options.schedule else ""
     if schedule and options.wait:
         raise InputError("--wait follows one run, --schedule makes many; leave one of them out")
@@ -436,6 +450,14 @@ def _submit(options: argparse.Namespace) -> int:
             raise
     _print(options, document, _outcome(document))
     return 0 if document.get("state", "SUCCEEDED") == "SUCCEEDED" else 1
+
+
+def _tell(options: argparse.Namespace, server: Server) -> int:
+    document = {"run_id": options.run_id, "link": server.link(options.run_id), "name": options.run_id}
+    interval_s = options.interval if options.wait else None
+    document |= follow(server.connect(), server.host, options.run_id, interval_s=interval_s, say=_say)
+    _print(options, document, _outcome(document))
+    return 1 if options.wait and document["state"] != "SUCCEEDED" else 0
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:

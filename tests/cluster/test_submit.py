@@ -109,6 +109,22 @@ def test_waiting_survives_a_server_that_is_away_for_a_while(kubeflow, compiled, 
     assert command("gs://bucket/media", "--pipeline", compiled, "--wait") == 0
 
 
+def test_a_run_that_was_sent_before_is_told_and_followed(kubeflow, compiled, command, capsys):
+    kubeflow.script = [
+        ("RUNNING", {"train": "RUNNING"}),
+        ("RUNNING", {"train": "RUNNING"}),
+        ("FAILED", {"train": "FAILED"}),
+    ]
+    assert command("gs://bucket/media", "--pipeline", compiled) == 0
+    [run_id] = kubeflow.runs
+    capsys.readouterr()
+    assert command("--run", run_id, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["state"], told["final"], told["steps"]) == ("RUNNING", False, {"train": "RUNNING"})
+    assert command("--run", run_id, "--wait") == 1
+    assert len(kubeflow.runs) == 1
+
+
 def test_waiting_ends_when_the_run_is_unknown(kubeflow):
     client = Server(kubeflow.url).connect()
     with pytest.raises(InputError, match=r"refused \(404: Run nowhere not found\)"):
