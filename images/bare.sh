@@ -1,8 +1,9 @@
 #!/bin/sh
-# Removes from the base what only building images needs: pip, package lists, documents, locales.
+# Removes from the base what only building images needs: pip, Perl and lists of the package manager, documents, locales.
 set -eu
-rm -rf /build /root/.cache /tmp/* /var/cache/* /var/lib/apt/lists/* /var/log/* \
-  /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /usr/share/python-wheels \
+rm -rf /build /root/.cache /tmp/* /var/cache/* /var/lib/apt/lists/* /var/lib/dpkg/info /var/log/* \
+  /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /usr/share/perl5 /usr/share/python-wheels \
+  /usr/bin/perl* /usr/lib/x86_64-linux-gnu/perl-base /usr/lib/x86_64-linux-gnu/gconv \
   /usr/lib/python3/dist-packages/pip* /usr/lib/python3/dist-packages/setuptools* /usr/lib/python3/dist-packages/wheel* \
   /usr/local/lib/python3.11/site-packages/pip* /usr/local/lib/python3.11/site-packages/setuptools* \
   /usr/lib/python3.11/ensurepip /usr/local/lib/python3.11/ensurepip \
