@@ -37,6 +37,24 @@ lock: install ## Resolve the dependencies anew
 	$(RUN)/uv pip compile -q --no-emit-index-url --python-version 3.11 --universal \
 	  --extra media --extra training --extra cpu --extra registration --extra pipelines --extra dev \
 	  -o requirements.lock pyproject.toml
+	PATH="$(CURDIR)/$(RUN):$$PATH" images/lock.sh
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+.PHONY: images
+images: ## Build the images of the steps, the training one without CUDA (ARGS="--build-arg VARIANT=gpu" for it)
+	for name in media registration training; do \
+	  docker build -q -f images/$$name/Dockerfile -t ai-vs-real-$$name-python:$(VERSION) \
+	    --build-arg VERSION=$(VERSION) --build-arg COMMIT=$$(git rev-parse HEAD) --build-arg VARIANT=cpu $(ARGS) . || exit 1; \
+	done
+
+.PHONY: test-images
+test-images: install ## Look into the built images, and run the compiled pipeline in them
+	$(RUN)/pytest -m "" tests/images
+
+.PHONY: airflow
+airflow: install ## Make Airflow's own environment, .venv-airflow, which the tests of the DAG take
+	$(RUN)/uv venv -q --python 3.11 --allow-existing .venv-airflow
+	$(RUN)/uv pip install -q --compile-bytecode --python .venv-airflow/bin/python apache-airflow==3.3.0
 
 .PHONY: install
 install: .venv/installed ## Create .venv with the locked dependencies

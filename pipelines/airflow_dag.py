@@ -51,24 +51,24 @@ class KubeflowRun(BaseOperator):
         """Send it."""
         run = json.loads(call("submit", "--json", "--host", self.host, *map(str, self.arguments)))
         print(run["link"])
-        self.look_later(run["run_id"])
+        context["ti"].xcom_push(key="run_id", value=run["run_id"])
+        self.look_later()
 
-    def look_later(self, run_id: str) -> None:
+    def look_later(self) -> None:
         """Give the worker back for a while."""
-        self.defer(
-            trigger=TimeDeltaTrigger(timedelta(seconds=INTERVAL_S)), method_name="look", kwargs={"run_id": run_id}
-        )
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=INTERVAL_S)), method_name="look")
 
-    def look(self, context: Any, run_id: str, event: Any = None) -> str:
+    def look(self, context: Any, event: Any = None) -> str:
         """End as the run ended, or look again later.
 
         Raises:
             AirflowException: The run did not succeed; its state and error.
         """
+        run_id = context["ti"].xcom_pull(task_ids=self.task_id, key="run_id")
         run = json.loads(call("submit", "--json", "--host", self.host, "--run", run_id))
         print(run["steps"])
         if not run["final"]:
-            self.look_later(run_id)
+            self.look_later()
         if run["state"] != "SUCCEEDED":
             raise AirflowException(f"the run ended {run['state'].lower()}: {run['error']}")
         return run["state"]

@@ -75,6 +75,7 @@ def _add_run(commands: Any) -> None:
     command.add_argument("media", nargs="?", default="", help="a labelled directory or list; left out, the sample set")
     add_pipeline_options(command)
     command.add_argument("--no-cache", action="store_true", help="do every step again")
+    command.add_argument("--in-containers", action="store_true", help="run the steps in the images (make images)")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
     command.set_defaults(run=_run)
 
@@ -83,12 +84,23 @@ def _run(options: argparse.Namespace) -> int:
     """Run the compiled training pipeline on this machine, from labelled media to a judged, registered detector."""
     from pipelines.running import run_training
 
-    result = run_training(options.media, pipeline_arguments(options), cache=not options.no_cache)
+    arguments = pipeline_arguments(options)
+    runner = _containers(options.media, arguments) if options.in_containers else None
+    result = run_training(options.media, arguments, cache=not options.no_cache, runner=runner)
     if options.json:
         print(json.dumps(result, indent=1))
     else:
         print(_told(result))
     return 0
+
+
+def _containers(media: str, arguments: dict[str, Any]) -> Any:
+    from pipelines.compiling import TRAINING
+    from pipelines.in_containers import docker_runner
+
+    weights = Path(arguments.get("weights", "none").partition("#")[0])
+    paths = [path for path in (Path(media or "."), weights) if str(path) != "." and path.exists()]
+    return docker_runner(run_home(), *paths, pipeline=TRAINING)
 
 
 def _told(result: dict[str, Any]) -> str:

@@ -1,0 +1,95 @@
+"""The DAG in a real Airflow, which lives in an environment of its own: `make airflow`."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+AIRFLOW = Path(os.environ.get("AIRFLOW", ROOT / ".venv-airflow" / "bin" / "airflow"))
+pytestmark = pytest.mark.skipif(not AIRFLOW.is_file(), reason=f"needs Airflow at {AIRFLOW}: make airflow")
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    """An Airflow with our DAG alone; returns a function that runs it and tells exit code, states and output."""
+    home = tmp_path_factory.mktemp("airflow")
+    (home / "dags").mkdir()
+    shutil.copy(ROOT / "pipelines" / "airflow_dag.py", home / "dags" / "airflow_dag.py")
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "AI_VS_REAL": str(Path(sys.executable).parent / "ai-vs-real"),
+        "AI_VS_REAL_INTERVAL_S": "0.5",
+        "AI_VS_REAL_HOME": str(home / "runs"),
+        "PATH": f"{AIRFLOW.parent}:{os.environ['PATH']}",
+    }
+    for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_TOKEN", "MLFLOW_TRACKING_URI", "MONGODB_URI"):
+        environment.pop(name, None)
+
+    def call(*arguments):
+        return subprocess.run([str(AIRFLOW), *arguments], env=environment, capture_output=True, text=True, check=False)
+
+    migrated = call("db", "migrate")
+    assert migrated.returncode == 0, migrated.stderr
+
+    def test(when, **params):
+        done = call("dags", "test", "ai_vs_real_training", when, "--conf", json.dumps(params))
+        with sqlite3.connect(home / "airflow.db") as database:
+            run = "select state from dag_run where logical_date like ?"
+            tasks = "select t.task_id, t.state from task_instance t join dag_run r using (dag_id, run_id)"
+            tasks += " where r.logical_date like ?"
+            [(state,)] = database.execute(run, (f"{when}%",)).fetchall()
+            states = dict(database.execute(tasks, (f"{when}%",)).fetchall())
+        return done.returncode, state, states, done.stdout + done.stderr
+
+    return test
+
+
+def test_on_kubeflow_the_dag_defers_until_the_run_has_succeeded(airflow, kubeflow):
+    kubeflow.script = [("RUNNING", {"train": "RUNNING"})] * 2 + [("SUCCEEDED", {"train": "SUCCEEDED"})]
+    params = {"where": "kubeflow", "host": kubeflow.url, "media": "gs://bucket/media", "options": ["--epochs", 3]}
+    code, state, states, output = airflow("2026-01-01", **params)
+    assert (code, state) == (0, "success"), output[-3000:]
+    assert (states["run_on_kubeflow"], states["run_here"]) == ("success", "skipped")
+    [run] = kubeflow.runs.values()
+    assert run.runtime_config.parameters == {"media": "gs://bucket/media", "epochs": 3}
+    assert kubeflow.looks[run.run_id] == 3
+
+
+def test_a_run_that_fails_on_kubeflow_fails_the_dag(airflow, kubeflow):
+    kubeflow.script = [("FAILED", {"train": "FAILED"})]
+    params = {"where": "kubeflow", "host": kubeflow.url, "media": "gs://bucket/media"}
+    code, state, states, output = airflow("2026-01-02", **params)
+    assert (code, state, states["run_on_kubeflow"]) == (1, "failed", "failed")
+    assert "the run ended failed: the run failed" in output
+
+
+def test_on_the_worker_the_dag_does_the_whole_pipeline(airflow, tiny_media):
+    quick = [
+        "--view",
+        "resize32",
+        "--weights",
+        "none",
+        "--epochs",
+        1,
+        "--fine-tune-epochs",
+        0,
+        "--backbone",
+        "mobilenetv2",
+    ]
+    code, state, states, output = airflow("2026-01-03", where="worker", media=str(tiny_media), options=quick)
+    assert (code, state) == (0, "success"), output[-3000:]
+    assert (states["run_here"], states["run_on_kubeflow"]) == ("success", "skipped")
+
+
+def test_a_run_that_fails_on_the_worker_fails_the_dag(airflow):
+    code, state, states, output = airflow("2026-01-04", where="worker", media="/nowhere/at/all")
+    assert (code, state, states["run_here"]) == (1, "failed", "failed")
+    assert "/nowhere/at/all" in output
