@@ -8,6 +8,11 @@ GOOD_ENOUGH = 0.80  # balanced accuracy
 TRUSTED_ECE = 0.05
 SHORTCUT_AUC = 0.75  # of a classifier that never looks at the picture itself
 FEW_CLIPS = 20  # of each label
+SHORTCUTS = {
+    "metadata": "the files' metadata",
+    "thumbnail": "an 8 x 8 thumbnail's pixels",
+    "traces": "the traces of size and compression that the views keep",
+}
 
 
 def limits(evaluation: dict[str, Any]) -> list[str]:
@@ -126,21 +131,19 @@ def _probabilities(result: dict[str, Any]) -> list[str]:
 
 
 def _shortcuts(audit: dict[str, Any]) -> list[str]:
-    found = []
-    for key, name in (("metadata", "the files' metadata"), ("thumbnail", "an 8 x 8 thumbnail")):
-        value = audit_auc(audit, key)
-        if value is not None and value >= SHORTCUT_AUC:
-            found.append(
-                f"Not as proof that it sees the traces of generation: on these media {name} alone reach a ROC AUC of "
-                f"{value:.2f}."
-            )
-    return found
+    return [
+        f"Not as proof that it sees the traces of generation: on these media {SHORTCUTS[name]} alone reach a ROC AUC "
+        f"of {test['auc']:.2f}."
+        for name, test in shortcuts(audit).items()
+        if test["counts"] and test["auc"] >= SHORTCUT_AUC
+    ]
 
 
-def audit_auc(audit: dict[str, Any] | None, key: str) -> float | None:
-    """Return what a classifier gets from the metadata or the thumbnail alone, None where it was not measured."""
-    value = (audit or {}).get(key)
-    return value.get("auc") if isinstance(value, dict) else value
+def shortcuts(audit: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Return by name what a classifier gets without looking at the picture: the audit's tests, on the pixels used."""
+    tests = (audit or {}).get("tests", [])
+    found = {test["name"]: test for test in tests if test["auc"] is not None}  # what comes after the view comes last
+    return {name: found[name] for name in SHORTCUTS if name in found}
 
 
 def _value(one: dict[str, Any]) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from components import page
 from components.dataset import Dataset
-from components.evaluation.limits import audit_auc, words
+from components.evaluation.limits import shortcuts, words
 from components.evaluation.metrics import reliability
 from components.explanation import heat_maps, overlay
 from components.units import Units
@@ -79,8 +79,7 @@ def _note(note: str) -> str:
 
 def _shortcuts(evaluation: dict[str, Any]) -> dict[str, float]:
     # What a classifier gets without looking: an accuracy that does not beat these says little.
-    found = {f"{key}-only": audit_auc(evaluation["audit"], key) for key in ("metadata", "thumbnail")}
-    return {name: value for name, value in found.items() if value is not None}
+    return {f"{name}-only": test["auc"] for name, test in shortcuts(evaluation["audit"]).items()}
 
 
 def _for_comparison(evaluation: dict[str, Any]) -> str:
@@ -456,8 +455,9 @@ def _caption(units: Units, probability: np.ndarray, unit: int) -> str:
 
 def _footer(evaluation: dict[str, Any]) -> str:
     result = evaluation["candidate"]
+    said = " ".join((evaluation[key] or {}).get("text", "") for key in ("certificate", "audit")).strip()
     model = " ".join(part for part in (result["backbone"], result["recipe"], result["view"]) if part)
     return (
         f"Detector {result['digest'][:12]} ({model}) · dataset {evaluation['dataset_digest'][:12]} · "
-        f"test rows {evaluation['rows_digest'][:12]}"
+        f"test rows {evaluation['rows_digest'][:12]}" + (f" · {said}" if said else "")
     )

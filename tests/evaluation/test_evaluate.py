@@ -162,6 +162,15 @@ def test_the_note_of_the_dataset_leads_the_page(make_dataset, detector, tmp_path
     assert "Made by code: &lt;not&gt; field accuracy." in (tmp_path / "report").read_text()
 
 
+def test_what_needs_no_look_at_the_picture_stands_beside_the_accuracies(make_dataset, detector, tmp_path):
+    tests = [{"name": name, "auc": auc, "counts": True} for name, auc in (("metadata", 0.987), ("thumbnail", 0.654))]
+    dataset = make_dataset(card={"audit": {"verdict": "warn", "text": "Metadata tell the label.", "tests": tests}})
+    evaluate(dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", degraded="none")
+    html = (tmp_path / "report").read_text()
+    assert html.count("metadata-only 0.987, thumbnail-only 0.654") >= 3
+    assert "Metadata tell the label." in html
+
+
 def test_a_test_split_of_one_label_is_refused_in_one_line(make_dataset, detector, tmp_path):
     with pytest.raises(InputError, match="holds nothing; a judgement needs both labels"):
         evaluate(make_dataset(splits=("train",)), detector, tmp_path / "evaluation")

@@ -21,7 +21,13 @@ def evaluation():
         "selective": {"clean": {"banded": {"false_positive_rate": 0.0}}},
         "cross_source": [{"source": "flux", "label": "fake", "seen": {"roc_auc": 0.99}, "unseen": {"roc_auc": 0.95}}],
     }
-    return {"note": "", "audit": {"metadata": 0.55, "thumbnail": {"auc": 0.6}}, "candidate": result}
+    tests = [
+        {"name": "metadata", "auc": 0.55, "counts": True},
+        {"name": "thumbnail", "auc": 0.9, "counts": True},  # as delivered, before the view
+        {"name": "thumbnail", "auc": 0.6, "counts": True},
+        {"name": "traces", "auc": None, "counts": True},
+    ]
+    return {"note": "", "audit": {"tests": tests}, "candidate": result}
 
 
 def test_a_detector_without_a_fault_has_no_sentence_against_it(evaluation):
@@ -50,8 +56,11 @@ def test_a_detector_without_a_fault_has_no_sentence_against_it(evaluation):
         (lambda e: e["candidate"]["by_kind"].clear(), "Not for videos: none"),
         (lambda e: e["candidate"]["by_kind"]["clip"].update(n_real=3), "only 3 real and 100 fake clips"),
         (lambda e: e["candidate"]["selective"]["clean"]["banded"].update(false_positive_rate=0.04), "it calls 4 fake"),
-        (lambda e: e["audit"].update(metadata=1.0), "the files' metadata alone reach a ROC AUC of 1.00"),
-        (lambda e: e["audit"]["thumbnail"].update(auc=0.98), "an 8 x 8 thumbnail alone reach a ROC AUC of 0.98"),
+        (lambda e: e["audit"]["tests"][0].update(auc=1.0), "the files' metadata alone reach a ROC AUC of 1.00"),
+        (
+            lambda e: e["audit"]["tests"][2].update(auc=0.98),
+            "an 8 x 8 thumbnail's pixels alone reach a ROC AUC of 0.98",
+        ),
     ],
 )
 def test_each_fault_brings_one_sentence(evaluation, change, sentence):
@@ -65,6 +74,11 @@ def test_a_slice_of_too_few_units_accuses_nobody(evaluation):
     before = copy.deepcopy(limits(evaluation))
     evaluation["candidate"]["slices"][3].update(balanced_accuracy=0.3, enough=False)
     assert limits(evaluation) == before
+
+
+def test_metadata_that_cannot_reach_the_pixels_accuse_nobody(evaluation):
+    evaluation["audit"]["tests"][0].update(auc=1.0, counts=False)
+    assert limits(evaluation) == []
 
 
 def test_slices_have_names_for_people():
