@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,5 +74,5 @@ def test_the_pipeline_runs_in_the_images_as_it_does_outside(tiny_media, tmp_path
     outside, inside_ = results
     assert outside["decision"] == inside_["decision"]
     assert outside["counts"] == inside_["counts"]
-    digests = [json.loads(open(f"{result['dataset']}/dataset.json").read())["digest"] for result in results]
+    digests = [json.loads((Path(result["dataset"]) / "dataset.json").read_text())["digest"] for result in results]
     assert digests[0] == digests[1]
