@@ -137,6 +137,8 @@ def test_a_run_has_a_deadline_a_life_and_a_volume_to_resume_from(compiled):
     assert config["activeDeadlineSeconds"] == 3 * 86400
     assert config["resourceTtlOnCompletion"] == 7 * 86400
     assert config["workspace"]["size"] == "20Gi"
+    inputs = compiled.tasks()["train"]["inputs"]["parameters"]
+    assert inputs["work"] == {"runtimeValue": {"constant": "{{$.workspace_path}}"}}
 
 
 def test_another_cluster_is_another_yaml(compile_with):
