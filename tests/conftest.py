@@ -1,5 +1,6 @@
 """What tests of several rooms share: a tiny labelled collection and a run home of one's own."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real media in ../shared, which is absent")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_home(tmp_path_factory) -> None:
+    """Keep tests that do not care where a run leaves its records away from ./runs."""
+    os.environ["AI_VS_REAL_HOME"] = str(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from components.preprocessing.clean import NO_LINKS, Cleaned, Frames, clean, rej
 from components.preprocessing.confounds import AuditPolicy, refusal
 from components.preprocessing.confounds import audit as audit_confounds
 from components.preprocessing.duplicates import name_groups
+from components.preprocessing.recording import record
 from components.preprocessing.report import write_report
 from components.preprocessing.split import balance_rows, parse_hold_out, settle, shares_of, split_files
 from components.progress import follow, say
@@ -35,7 +36,7 @@ def preprocess(
     repair_split: bool = False,
     report: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Join frames datasets, drop duplicates, split by group, balance, and write the dataset and its report.
+    """Join frames datasets, drop duplicates, split by group, balance; write the dataset, its records and its report.
 
     Args:
         frames: Directories made by extraction, in any order: the result is the same.
@@ -86,6 +87,7 @@ def preprocess(
         for rejection in joined.rejections + rejections_of(joined.table, dropped):
             writer.reject(**rejection)
     dataset = Dataset(output)
+    record(dataset)
     if report:
         write_report(dataset, joined, found, Path(report))
     say("preprocess", _summary(dataset))
