@@ -77,7 +77,9 @@ def fit(
             verbose=0,
             shuffle=False,
         )
-    model.load_weights(best)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the file may hold the optimizer of another phase
+        model.load_weights(best)
     return progress.history
 
 

@@ -182,7 +182,8 @@ def boundary(model: keras.Model) -> list[Any]:
             still.add(id(operation.output))
             continue
         read = keras.tree.flatten(operation.input)
-        learns = bool(getattr(operation, "trainable_weights", [])) or isinstance(operation, layers.Dropout)
+        draws = isinstance(operation, layers.Dropout) and operation.rate > 0
+        learns = draws or bool(getattr(operation, "trainable_weights", []))
         if not learns and all(id(tensor) in still for tensor in read):
             still.add(id(operation.output))
         else:

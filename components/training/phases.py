@@ -85,7 +85,7 @@ class Phases:
         model.freeze(self.network, wanted.learning_rate)
         draws = wanted.views if wanted.augment or wanted.degrade else 1
         needed = cache.size_of(low, draws * self.train.samples + self.validation.samples)
-        cached = wanted.cached and self._fits(needed)
+        cached = wanted.cached and self.fits(needed)
         if not wanted.fine_tune_epochs:
             low, names = model.boundary(self.network), []
         kept = self._keep(low, draws) if cached and (wanted.fine_tune_epochs or not self.recipe.solved) else None
@@ -119,7 +119,8 @@ class Phases:
         found = min(epochs, key=lambda metrics: metrics["val_loss"])
         return {"loss": found["val_loss"], "auc": found["val_auc"]}
 
-    def _fits(self, needed: int) -> bool:
+    def fits(self, needed: int) -> bool:
+        """Say whether activations of so many bytes may be kept."""
         self.work.mkdir(parents=True, exist_ok=True)
         room = min(self.wanted.cache_gigabytes * 1e9, shutil.disk_usage(self.work).free / 2)
         if needed > room:

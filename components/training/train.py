@@ -105,6 +105,7 @@ def train(
     rows = Dataset(dataset)
     data.check(rows)
     work = Path(work or home.run_home() / "training") / wanted.key(rows.digest)
+    keras.utils.clear_session()  # layers are numbered anew: the names are part of the detector's digest
     keras.utils.set_random_seed(wanted.seed)
     recipe = phases.RECIPES["plain" if wanted.weights == "none" else wanted.recipe]
     network = model.build(

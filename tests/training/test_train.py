@@ -1,0 +1,200 @@
+"""Training end to end on a tiny dataset, with a small backbone whose weights are made here."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.dataset import Dataset, DatasetWriter
+from components.errors import InputError
+
+SIZE, VIEWS = 32, 2
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_dataset(directory: Path, labels=(0, 1), rows: int = 24) -> Path:
+    """Smooth noise is real; the same with a checkerboard is fake."""
+    rng = np.random.default_rng(0)
+    board = 20 * (np.indices((SIZE, SIZE)).sum(axis=0) % 2)[..., None]
+    with DatasetWriter(directory, (VIEWS, SIZE, SIZE, 3)) as writer:
+        for number in range(rows):
+            label = labels[number % len(labels)]
+            views = rng.normal(128, 20, (VIEWS, 1, 1, 3)) + rng.normal(0, 6, (VIEWS, SIZE, SIZE, 3)) + label * board
+            split = "train" if number < rows * 2 // 3 else "validation"
+            name = f"{number}.png"
+            row = {"path": name, "pixel_sha256": name, "group": name, "kind": "picture", "source": "made"}
+            writer.append(views.clip(0, 255).astype("uint8"), row | {"label": label, "split": split, "weight": 1.0})
+        writer.card.update(view=f"crops{SIZE}x{VIEWS}", sampling="even:8", delivery="as-is", note="made in a test")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("training")
+    write_dataset(place / "dataset")
+    import keras
+
+    keras.utils.set_random_seed(3)
+    made = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
+    for layer in made.layers:  # a fresh network fades out with depth
+        if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.Conv2D):
+            layer.kernel.assign(layer.kernel * 2)
+    made.save_weights(place / "backbone.weights.h5")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def home(place, monkeypatch):
+    monkeypatch.setenv("AI_VS_REAL_HOME", str(place / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def settings(place: Path, **more):
+    return {
+        "backbone": "mobilenetv2",
+        "weights": str(place / "backbone.weights.h5"),
+        "epochs": 2,
+        "fine_tune_epochs": 3,
+        "batch_size": 8,
+        "views": 2,
+    } | more
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    from components.training import train
+
+    before = dict(os.environ)
+    os.environ["AI_VS_REAL_HOME"] = str(place / "home")
+    try:
+        report = place / "curves.html"
+        return train.train(place / "dataset", place / "detector", report=report, **settings(place))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_the_detector_scores_its_own_view_and_says_where_it_comes_from(place, trained):
+    from components.detector import Detector
+
+    detector = Detector(place / "detector")
+    rows = Dataset(place / "dataset")
+    logits = detector.logits(rows.views(rows.rows("validation")))
+    assert logits.shape == (8,)
+    assert np.isfinite(logits).all()
+    assert detector.card["digest"] == trained["digest"]
+    assert detector.card["dataset_digest"] == rows.digest
+    assert detector.card["view"] == "crops32x2"
+    assert detector.card["note"] == "made in a test"
+    assert detector.card["unfrozen"]["layers"][0] == "block_15_expand"
+    assert len(detector.card["weights"]["sha256"]) == 64
+    assert "Learning curves" in (place / "curves.html").read_text()
+
+
+def test_the_run_is_in_mlflow_with_a_value_for_every_epoch(trained):
+    from components import registry
+
+    client = registry.connect()
+    run = client.get_run(trained["mlflow_run"])
+    epochs = sum(trained["epochs"].values())
+    assert run.info.status == "FINISHED"
+    assert run.data.params["backbone"] == "mobilenetv2"
+    assert run.data.tags["dataset"] == trained["dataset_digest"]
+    assert run.data.tags["keras"] == trained["versions"]["keras"]
+    assert len(client.get_metric_history(trained["mlflow_run"], "val_loss")) == epochs
+    assert {file.path for file in client.list_artifacts(trained["mlflow_run"])} >= {"card.json", "curves.html"}
+
+
+def test_a_killed_run_goes_on_to_the_same_detector(place, trained):
+    """Ctrl-C in phase 1, then SIGKILL in phase 2, then to the end: as the run that nobody disturbed."""
+    code = (
+        "import sys; from components.training import train;"
+        f"card = train.train({str(place / 'dataset')!r}, {str(place / 'killed')!r}, **{settings(place)!r});"
+        "print('digest', card['digest'])"
+    )
+
+    def start() -> subprocess.Popen:
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        out = subprocess.PIPE
+        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=out, stderr=out, text=True)
+
+    for line, blow in (("head 1/", signal.SIGINT), ("fine-tune 2/", signal.SIGKILL)):
+        process = start()
+        assert any(line in said for said in process.stderr)
+        process.send_signal(blow)
+        process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert not (place / "killed").exists()
+    said, told = start().communicate(timeout=240)
+    assert f"digest {trained['digest']}" in said, told[-2000:]
+    assert "fine-tune goes on after epoch" in told
+    assert "batches of training views" not in told
+    assert not any((place / "home" / "training").iterdir())
+
+
+def test_kept_activations_and_pixels_give_the_same_weights(place):
+    import keras
+
+    from components.training import model, phases, train
+
+    def run(cached: bool):
+        wanted = train.Settings(**settings(place, augment=False, dropout=0.0, cached=cached, views=1))
+        keras.utils.set_random_seed(0)
+        network = model.build(wanted.backbone, wanted.weights, SIZE, dropout=0.0)
+        rows = Dataset(place / "dataset")
+        work = place / f"work-{cached}"
+        training = phases.Phases(network, rows, wanted, work, lambda *_: None)
+        assert training.run()["cached"] == cached
+        return network.get_weights()
+
+    assert not phases.Phases(
+        None, Dataset(place / "dataset"), train.Settings(cache_gigabytes=1e-6), place / "none", None
+    ).fits(2000), "activations over the budget are not kept"
+    kept, plain = run(True), run(False)
+    assert all(np.allclose(a, b, rtol=1e-3, atol=2e-4) for a, b in zip(kept, plain, strict=True))
+
+
+def test_deep_recipe_tells_the_planted_trace(place):
+    from components.detector import Detector
+    from components.training import train
+
+    card = train.train(place / "dataset", place / "deep", **settings(place, recipe="deep", fine_tune_epochs=1))
+    rows = Dataset(place / "dataset")
+    chosen = rows.rows("validation")
+    logits = Detector(place / "deep").logits(rows.views(chosen))
+    label = rows.column("label")[chosen]
+    assert logits[label == 1].min() > logits[label == 0].max()
+    assert card["recipe"] == "deep"
+    assert card["settings"]["degrade"] == 0.5
+
+
+def test_from_scratch_all_layers_learn(place, capfd):
+    from components.training import train
+
+    card = train.train(
+        place / "dataset", place / "scratch", **settings(place, weights="none", epochs=1, fine_tune_epochs=0)
+    )
+    assert card["unfrozen"] == {"layers": "all"}
+    assert list(card["epochs"]) == ["scratch"]
+    assert "from scratch: all layers learn" in capfd.readouterr().err
+
+
+def test_one_label_alone_cannot_be_trained_on(place):
+    from components.training import train
+
+    write_dataset(place / "reals", labels=(0,), rows=6)
+    with pytest.raises(InputError, match="none of them is fake"):
+        train.train(place / "reals", place / "never")
+    assert not (place / "never").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("recipe", "best"), ("epochs", 0), ("views", 0)])
+def test_settings_that_make_no_sense_are_told(name, value):
+    from components.training import train
+
+    with pytest.raises(InputError, match=name):
+        train.Settings(**{name: value})
