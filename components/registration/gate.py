@@ -165,7 +165,7 @@ def _certificate(challenger: Evaluation) -> Check:
 
 
 def _audit(challenger: Evaluation) -> Check:
-    audit = challenger.get("audit") or {"verdict": "none", "text": "the dataset has none"}
+    audit = challenger.get("audit") or {"verdict": "fail", "text": "the dataset has none"}
     failed = audit["verdict"] == "fail"
     return Check("audit", not failed, f"the confound audit {'fails' if failed else 'does not fail'}: {_clause(audit)}")
 

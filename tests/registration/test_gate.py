@@ -73,6 +73,7 @@ def test_a_first_model_that_holds_everything_is_promoted():
         ({"overall": {"roc_auc": 0.9}}, ["false_positive_rate<=0.4", "ece<=0.1"]),
         ({"certificate": {"holds": False, "text": "12 groups leak"}}, ["certificate"]),
         ({"certificate": None}, ["certificate"]),
+        ({"audit": None}, ["audit"]),
         ({"audit": {"verdict": "fail", "text": "metadata alone reach 0.99"}}, ["audit"]),
     ],
 )
