@@ -21,9 +21,6 @@ def train(
     work: str,
     model: dsl.Output[dsl.Model],
     curves: dsl.Output[dsl.HTML],
-    recipe: str = "plain",
-    learning_rate: float = 1e-3,
-    views: int = 3,
     degrade: float = -1.0,
     cached: bool = True,
 ):
@@ -44,9 +41,6 @@ def train(
         work: A directory that outlives the step's process, where a training that was killed goes on.
         model: The detector's directory.
         curves: The page with the learning curves.
-        recipe: plain (the head reads the top of the backbone) or deep (several depths, degraded views).
-        learning_rate: Of phase 1 and from scratch.
-        views: How many times each view is drawn where activations are kept.
         degrade: Share of views that is degraded; below 0 for the recipe's own.
         cached: Compute what is frozen once and not in every epoch.
     """
@@ -54,7 +48,7 @@ def train(
 
     card = train.train(
         dataset.path, model.path, report=curves.path, backbone=backbone, weights=weights, recipe=recipe, epochs=epochs,
-        fine_tune_epochs=fine_tune_epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed, views=views,
-        degrade=degrade, cached=cached,
+        fine_tune_epochs=fine_tune_epochs, unfreeze_layers=unfreeze_layers, batch_size=batch_size, learning_rate=learning_rate, seed=seed, views=views,
+        degrade=degrade, cached=cached, work=work,
     )  # fmt: skip
     model.metadata.update(digest=card["digest"], framework=card["versions"]["backend"])
