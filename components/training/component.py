@@ -47,8 +47,8 @@ def train(
     from components.training import train
 
     card = train.train(
-        dataset.path, model.path, report=curves.path, backbone=backbone, weights=weights, recipe=recipe, epochs=epochs,
-        fine_tune_epochs=fine_tune_epochs, unfreeze_layers=unfreeze_layers, batch_size=batch_size, learning_rate=learning_rate, seed=seed, views=views,
-        degrade=degrade, cached=cached, work=work,
+        dataset.path, model.path, report=curves.path, work=work, backbone=backbone, weights=weights, recipe=recipe,
+        epochs=epochs, fine_tune_epochs=fine_tune_epochs, unfreeze_layers=unfreeze_layers, batch_size=batch_size,
+        learning_rate=learning_rate, views=views, degrade=degrade, cached=cached, seed=seed,
     )  # fmt: skip
     model.metadata.update(digest=card["digest"], framework=card["versions"]["backend"])
