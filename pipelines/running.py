@@ -22,8 +22,9 @@ SAMPLE_ARGUMENTS = {
     "sampling": "even:4",
     "weights": "none",
     "recipe": "plain",
-    "epochs": 12,
+    "epochs": 16,
     "fine_tune_epochs": 0,
+    "batch_size": 16,  # some hundred pictures: more and smaller steps
 }
 PAGES = {"data": "data_report", "training": "curves", "evaluation": "report", "decision": "decision_page"}
 
