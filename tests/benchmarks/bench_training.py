@@ -100,7 +100,7 @@ def _train(dataset: Dataset, weights: str, work: Path, **more: Any) -> tuple[Any
 
 
 def _plain(files: list, weights: str) -> tuple[float, float]:
-    """The plain recipe: every picture decoded in every epoch, augmentation in the model, two fits of the nested base."""
+    """Train by the plain recipe: decode in every epoch, augmentation in the model, two fits of the nested base."""
     import keras
 
     keras.utils.set_random_seed(0)
