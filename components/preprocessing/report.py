@@ -105,9 +105,7 @@ def _splits(card: dict[str, Any]) -> Html:
 def _audit(audit: dict[str, Any]) -> Html:
     rows = [
         {
-            "test": Html(f"<b>{test['name']}</b><br>{test['when']}"),
-            "AUC": test["auc"],
-            "": _mark(test),
+            "test and AUC": Html(f"<b>{test['name']}</b><br>{test['when']}<br>{text(test['auc'])}<br>{_mark(test)}"),
             "what it says": Html(f"{_gauge(test)}{test['text']}{_offenders(test)}{_advice(test)}"),
         }
         for test in audit["tests"]

@@ -25,12 +25,12 @@ def picture(seed: int) -> np.ndarray:
     return np.kron(coarse, np.ones((SIZE // 4, SIZE // 4, 1), dtype=np.float32)).astype(np.uint8)
 
 
-def scene(seed: int, size: int = 160) -> np.ndarray:
-    """A picture with the 1/f spectrum of natural ones."""
+def scene(seed: int, size: int = 160, fall: float = 1.2) -> np.ndarray:
+    """A picture with about the 1/f spectrum of natural ones; a larger `fall` is smoother."""
     random = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) + 1 / size
     noise = np.fft.rfft2(random.normal(size=(3, size, size)) + random.normal(size=(size, size)))
-    waves = np.fft.irfft2(noise / frequency**1.2, s=(size, size)).transpose(1, 2, 0)
+    waves = np.fft.irfft2(noise / frequency**fall, s=(size, size)).transpose(1, 2, 0)
     return np.clip(128 + 50 * (waves - waves.mean()) / waves.std(), 0, 255).astype(np.uint8)
 
 
