@@ -275,7 +275,7 @@ def _encoded(values: np.ndarray, fitted: np.ndarray, bins: bool) -> np.ndarray:
     known = np.isfinite(values)
     inside = values[fitted & known] if (fitted & known).any() else np.zeros(1)
     scaled = np.where(known, (values - inside.mean()) / (inside.std() or 1.0), 0.0)
-    columns = [np.clip(scaled, -5, 5), (~known).astype(float)]
+    columns = [np.clip(scaled, -5, 5)] + ([] if known.all() else [(~known).astype(float)])
     if bins:
         edges = np.unique(np.quantile(inside, np.arange(1, BINS) / BINS))
         place = np.where(known, np.searchsorted(edges, values), -1)
@@ -283,7 +283,7 @@ def _encoded(values: np.ndarray, fitted: np.ndarray, bins: bool) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def _logistic_regression(x: np.ndarray, y: np.ndarray, penalty: float = 3.0, steps: int = 12) -> np.ndarray:
+def _logistic_regression(x: np.ndarray, y: np.ndarray, penalty: float = 3.0, steps: int = 6) -> np.ndarray:
     # Newton's method; both labels weigh the same.
     share = y.mean()
     importance = np.where(y == 1, 0.5 / max(share, 1e-9), 0.5 / max(1 - share, 1e-9))
