@@ -11,8 +11,7 @@ def heat_maps(model: Any, pixels: np.ndarray) -> np.ndarray:
     """Map the parts of pictures that pushed the logit towards fake or real.
 
     Grad-CAM (Selvaraju et al., 2017) over every depth that the head reads, signed: each depth's activations weighted by
-    the slope of the logit along their average. Where the head is linear this is exact: the mean of a map is the logit
-    less the head's constant.
+    the slope of the logit along their average. The mean of a map is the logit.
 
     Args:
         model: From pixels to logits, whose head reads average-pooled activations.
@@ -30,28 +29,33 @@ def heat_maps(model: Any, pixels: np.ndarray) -> np.ndarray:
     head = keras.Model([pool.output for pool in pools], model.outputs[0])
     found = trunk.predict_on_batch(pixels.astype("float32"))
     activations = [np.asarray(one) for one in (found if isinstance(found, list | tuple) else [found])]
-    slopes = _slopes(head, [one.mean(axis=(1, 2)) for one in activations])
+    averages = [one.mean(axis=(1, 2)) for one in activations]
+    slopes = _slopes(head, averages)
     size = pixels.shape[2], pixels.shape[1]
     total = np.zeros(pixels.shape[:3], dtype=np.float32)
     for activation, slope in zip(activations, slopes, strict=True):
         for number, one in enumerate(np.einsum("nhwc,nc->nhw", activation, slope)):
             total[number] += cv2.resize(one.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    return total
+    # A head that is not linear leaves an offset, which says nothing of places.
+    logits = np.asarray(head.predict_on_batch(averages)).reshape(-1, 1, 1)
+    return total - total.mean(axis=(1, 2), keepdims=True) + logits
 
 
 def _slopes(head: Any, features: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the slope of the logit along each feature, by differences: no backend's own gradient is needed."""
-    step = 0.01
-    out = [np.empty_like(one) for one in features]
-    for number in range(len(features[0])):
-        for place, one in enumerate(features):
-            width = one.shape[1]
-            moved = [np.repeat(other[number : number + 1], width, axis=0) for other in features]
-            shift = step * np.eye(width, dtype=one.dtype)
-            ahead, behind = ([*moved[:place], moved[place] + by, *moved[place + 1 :]] for by in (shift, -shift))
-            rise = np.asarray(head.predict_on_batch(ahead)) - np.asarray(head.predict_on_batch(behind))
-            out[place][number] = rise[:, 0] / (2 * step)
-    return out
+    """Return the slope of each logit along its features, by the gradient of Keras's backend."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [np.asarray(one) for one in jax.grad(lambda inputs: head(inputs).sum())(features)]
+    import tensorflow as tf
+
+    inputs = [tf.convert_to_tensor(one) for one in features]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        total = tf.reduce_sum(head(inputs))
+    return [np.asarray(one) for one in tape.gradient(total, inputs)]
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray, strongest: float) -> np.ndarray:
