@@ -18,7 +18,7 @@ from components.dataset import LABELS, batches
 from components.errors import InputError
 from components.preprocessing.traces import traces
 
-FILES = 400  # of each label, at most: the error of an AUC is then about 0.02
+FILES = 250  # of each label, at most: the error of an AUC is then about 0.025
 FOLDS = 5
 FEWEST = 10  # groups of each label below which nothing can be said
 SURE = 2.0  # standard errors by which a threshold must be passed
