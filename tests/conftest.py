@@ -1,6 +1,7 @@
 """What tests of several rooms share: a tiny labelled collection and a run home of one's own."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from servers import empty_registry, mlflow_server, mongodb, registry_home  # noq
 from tiny import write_pictures
 
 from pipelines import sample
+
+# A shell that starts the tests in the background has them ignore ctrl-C, and so would the processes that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
