@@ -10,7 +10,7 @@ from tiny import write_pictures
 
 from pipelines import sample
 
-# A shell that starts the tests in the background has them ignore ctrl-C, and so would the processes that they interrupt.
+# A shell that starts tests in the background has them ignore ctrl-C, and so would the processes that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
