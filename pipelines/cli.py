@@ -163,7 +163,7 @@ def _compile(options: argparse.Namespace) -> None:
 
 
 SEEN = ("sampling", "view", "delivery")
-CLEANED = ("balance", "hold_out", "audit", "seed")
+CLEANED = ("balance", "hold_out", "repair_split", "audit", "seed")
 LEARNT = (
     "backbone",
     "weights",
@@ -192,9 +192,6 @@ def _add_stages(commands: Any) -> None:
 
     preprocess = stage("preprocess", _preprocess, "stage 2 alone: views to a dataset", CLEANED)
     preprocess.add_argument("frames", nargs="+", type=Path, help="directories that extract wrote")
-    preprocess.add_argument(
-        "--repair-split", action="store_true", help="mend a given split that leaks, and name the pairs"
-    )
     preprocess.add_argument("--output", type=Path, help="directory of the dataset (HOME/dataset)")
 
     train = stage("train", _train, "stage 3 alone: a dataset to a detector", (*LEARNT, *SEEN))
@@ -229,8 +226,7 @@ def _preprocess(options: argparse.Namespace) -> None:
 
     output = options.output or run_home() / "dataset"
     arguments = stage_arguments(options, *CLEANED)
-    report = output.with_suffix(".html")
-    preprocess(options.frames, output, report=report, repair_split=options.repair_split, **arguments)
+    preprocess(options.frames, output, report=output.with_suffix(".html"), **arguments)
     print(output)
 
 

@@ -15,6 +15,7 @@ PARAMETERS = {
     "delivery": "as-is, or common: bring every file to one scale and compression first",
     "balance": "of the labels in training: weights (keeps every file), undersample or none",
     "hold_out": "keep whole sources for the test: source=NAME[,NAME]",
+    "repair_split": "drop what leaks from a given split, and name the pairs, instead of refusing it",
     "audit": "when a shortcut separates the labels: warn, or fail the run",
     "backbone": "a Keras application: efficientnetb0 (the mission's), mobilenetv2, ...",
     "recipe": "deep: the head reads all depths; plain: the top alone, and --view resize256",

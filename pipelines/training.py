@@ -40,6 +40,7 @@ def training(
     delivery: str = "as-is",
     balance: str = "weights",  # keeps every picture, where undersampling would throw some away
     hold_out: str = "",
+    repair_split: bool = False,
     audit: str = "warn",
     backbone: str = "efficientnetb0",
     weights: str = "imagenet",
@@ -71,7 +72,12 @@ def training(
         extracting = extract_frames(media=media, shard=shard, sampling=sampling, view=view, delivery=delivery)
         place(extracting, "extract_frames")
     preprocessing = preprocess(
-        frames=dsl.Collected(extracting.outputs["frames"]), balance=balance, hold_out=hold_out, audit=audit, seed=seed
+        frames=dsl.Collected(extracting.outputs["frames"]),
+        balance=balance,
+        hold_out=hold_out,
+        repair_split=repair_split,
+        audit=audit,
+        seed=seed,
     )
     dataset = place(preprocessing, "preprocess").outputs["dataset"]
     fitting = train(

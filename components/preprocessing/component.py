@@ -16,6 +16,7 @@ def preprocess(
     hold_out: str = "",
     audit: str = "warn",
     seed: int = 0,
+    repair_split: bool = False,
 ):
     """Join the shards of frames, clean them, split them by group, balance the labels, and report.
 
@@ -27,11 +28,11 @@ def preprocess(
         hold_out: source=NAME[,NAME] keeps these sources for the test alone; empty keeps none.
         audit: warn or fail where a shortcut separates the labels.
         seed: Changes which groups go where.
+        repair_split: Drop what leaks from a given split instead of refusing it.
     """
     from components.preprocessing import preprocess as stage
 
     shards = [artifact.path for artifact in frames]
-    card = stage.preprocess(
-        shards, dataset.path, balance=balance, hold_out=hold_out, audit=audit, seed=seed, report=report.path
-    )
+    policies = {"balance": balance, "hold_out": hold_out, "audit": audit, "repair_split": repair_split}
+    card = stage.preprocess(shards, dataset.path, **policies, seed=seed, report=report.path)
     dataset.metadata["digest"] = card["digest"]
