@@ -172,6 +172,7 @@ def _seen_by(detector: Detector, data: Dataset, units: Units) -> Iterator[tuple[
 
 def _read_again(detector: Detector, data: Dataset, units: Units, place: Path) -> Dataset:
     from components.media.pictures import MediaError
+    from components.media.stores import fetched
     from components.media.videos import Sampling
     from components.media.view import Delivery, ViewPolicy, read_views
 
@@ -183,7 +184,8 @@ def _read_again(detector: Detector, data: Dataset, units: Units, place: Path) ->
         for unit in follow(range(len(units)), "evaluate", "files read again for another view", len(units)):
             path, rows = units.path[unit], units.rows_of(unit)
             try:
-                found = {row.get("time_s"): views for views, row in read_views(path, view, sampling, delivery)}
+                with fetched(data.card.get("media", []), path) as file:
+                    found = {row.get("time_s"): views for views, row in read_views(file, view, sampling, delivery)}
                 wanted = [None if np.isnan(moments[row]) else moments[row] for row in rows]
                 for moment in wanted:
                     writer.append(found[moment], {})

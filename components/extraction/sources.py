@@ -2,18 +2,19 @@
 
 import contextlib
 import csv
-import functools
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 from components.dataset import LABELS
 from components.errors import InputError
+from components.media import stores
+from components.media.stores import Disk, Store, store_of
 
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 LIST_COLUMNS = ("path", "label", "source", "group", "split")
@@ -42,68 +43,6 @@ class MediaItem:
     location: str = ""
 
 
-class Store(Protocol):
-    """A place that holds files under names."""
-
-    def names(self, root: str) -> list[str]:
-        """Return the names of the files below a root, relative to it, separated by slashes."""
-
-    def location(self, root: str, name: str) -> str:
-        """Return where a file below a root is."""
-
-    def checksum(self, location: str) -> str:
-        """Return a string that changes when the content of a file does; "" where there is no such file."""
-
-    def fetch(self, location: str) -> contextlib.AbstractContextManager[Path]:
-        """Give a local path to a file for the length of a with block."""
-
-
-class Disk:
-    """Files that this machine opens by path."""
-
-    def names(self, root: str) -> list[str]:
-        """Walk a directory, through links but never round in circles; what is hidden is no media."""
-        found, seen = [], set()
-        for here, folders, files in os.walk(root, followlinks=True):
-            real = os.path.realpath(here)
-            folders[:] = [name for name in folders if not name.startswith(".")] if real not in seen else []
-            if real not in seen:
-                found += [Path(here, name).relative_to(root).as_posix() for name in files if not name.startswith(".")]
-            seen.add(real)
-        return found
-
-    def location(self, root: str, name: str) -> str:
-        """Return the path of a file below a directory; an absolute name stands for itself."""
-        return os.path.join(root, name)
-
-    def checksum(self, location: str) -> str:
-        """Return the sha256 of a file; "" of one that is missing or closed to us, which extraction will reject."""
-        with contextlib.suppress(OSError):
-            if os.path.isfile(location):
-                with open(location, "rb") as file:
-                    return hashlib.file_digest(file, "sha256").hexdigest()
-        return ""
-
-    @contextlib.contextmanager
-    def fetch(self, location: str) -> Iterator[Path]:
-        """Give the file's own path."""
-        yield Path(location)
-
-
-@functools.cache
-def _store(in_bucket: bool) -> Store:
-    if in_bucket:
-        from components.extraction.buckets import Buckets
-
-        return Buckets()
-    return Disk()
-
-
-def store_of(location: str) -> Store:
-    """Return the store that a location belongs to: a bucket for gs://, else this machine."""
-    return _store(location.startswith("gs://"))
-
-
 def list_media(media: str) -> list[MediaItem]:
     """List the labelled files of a directory or of a list, ordered by path.
 
@@ -115,7 +54,7 @@ def list_media(media: str) -> list[MediaItem]:
         InputError: Nothing is there, or a label is missing, or it is not laid out as one of LAYOUTS.
     """
     media = str(media)
-    _store.cache_clear()  # a store remembers what it listed, and each listing shall look afresh
+    stores.forget()  # each listing shall look afresh
     if not media:
         raise InputError(f"no media given; name {LAYOUTS}")
     if os.path.splitext(media)[1].lower() in _READERS and not os.path.isdir(media):

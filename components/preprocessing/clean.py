@@ -56,7 +56,9 @@ class Frames:
         """What extraction said on the card and preprocessing carries on: the policies and the note."""
         cards = [dataset.card for dataset in self.datasets]
         notes = sorted({card["note"] for card in cards if card.get("note")})
-        return {key: cards[0].get(key, "") for key in POLICIES} | ({"note": "; ".join(notes)} if notes else {})
+        media = sorted({card["media"] for card in cards if card.get("media")})
+        told = {"note": "; ".join(notes)} if notes else {}
+        return {key: cards[0].get(key, "") for key in POLICIES} | {"media": media} | told
 
     @property
     def rejections(self) -> list[dict]:

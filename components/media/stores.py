@@ -1,0 +1,100 @@
+"""Where files lie: on this machine's disks, or in buckets. One interface for both."""
+
+import contextlib
+import functools
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+LISTS = (".csv", ".jsonl", ".parquet")
+
+
+class Store(Protocol):
+    """A place that holds files under names."""
+
+    def names(self, root: str) -> list[str]:
+        """Return the names of the files below a root, relative to it, separated by slashes."""
+
+    def location(self, root: str, name: str) -> str:
+        """Return where a file below a root is."""
+
+    def checksum(self, location: str) -> str:
+        """Return a string that changes when the content of a file does; "" where there is no such file."""
+
+    def fetch(self, location: str) -> contextlib.AbstractContextManager[Path]:
+        """Give a local path to a file for the length of a with block."""
+
+
+class Disk:
+    """Files that this machine opens by path."""
+
+    def names(self, root: str) -> list[str]:
+        """Walk a directory, through links but never round in circles; what is hidden is no media."""
+        found, seen = [], set()
+        for here, folders, files in os.walk(root, followlinks=True):
+            real = os.path.realpath(here)
+            folders[:] = [name for name in folders if not name.startswith(".")] if real not in seen else []
+            if real not in seen:
+                found += [Path(here, name).relative_to(root).as_posix() for name in files if not name.startswith(".")]
+            seen.add(real)
+        return found
+
+    def location(self, root: str, name: str) -> str:
+        """Return the path of a file below a directory; an absolute name stands for itself."""
+        return os.path.join(root, name)
+
+    def checksum(self, location: str) -> str:
+        """Return the sha256 of a file; "" of one that is missing or closed to us, which extraction will reject."""
+        with contextlib.suppress(OSError):
+            if os.path.isfile(location):
+                with open(location, "rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+        return ""
+
+    @contextlib.contextmanager
+    def fetch(self, location: str) -> Iterator[Path]:
+        """Give the file's own path."""
+        yield Path(location)
+
+
+@functools.cache
+def _store(in_bucket: bool) -> Store:
+    if in_bucket:
+        from components.media.buckets import Buckets
+
+        return Buckets()
+    return Disk()
+
+
+def store_of(location: str) -> Store:
+    """Return the store that a location belongs to: a bucket for gs://, else this machine."""
+    return _store(location.startswith("gs://"))
+
+
+def forget() -> None:
+    """Forget what buckets were seen to hold."""
+    _store.cache_clear()
+
+
+@contextlib.contextmanager
+def fetched(collections: Sequence[str], path: str) -> Iterator[Path]:
+    """Give a local path, for the length of a with block, to a file that a manifest names.
+
+    Args:
+        collections: Where the dataset's media came from: directories, buckets or lists in them.
+        path: As the manifest has it.
+
+    Raises:
+        FileNotFoundError: None of the collections holds it any more.
+    """
+    for media in (*collections, ""):  # or the path stands for itself
+        root = media if os.path.splitext(media)[1].lower() not in LISTS else os.path.dirname(media) or "."
+        store = store_of(path if path.startswith("gs://") else root)
+        location = store.location(root, path)
+        if store.checksum(location):
+            with store.fetch(location) as local:
+                yield local
+            return
+    raise FileNotFoundError(f"{path} is not there any more, nor in {', '.join(collections) or 'any collection'}")
