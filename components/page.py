@@ -44,9 +44,9 @@ section{background:var(--card);border:1px solid var(--line);border-radius:12px;p
 .notice{max-width:none;background:#fdf6e3;border:1px solid #eadfbd;border-radius:12px;padding:12px 18px;margin:0 0 20px}
 nav{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 24px;font-size:14px}
 nav a{color:var(--soft);text-decoration:none;border-bottom:1px solid var(--line)}nav a:hover{color:var(--ink)}
-.numbers{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:1px;background:var(--line);
+.numbers{display:flex;flex-wrap:wrap;gap:1px;background:var(--line);
 border:1px solid var(--line);border-radius:12px;overflow:hidden;margin:0 0 20px}
-.numbers div{background:var(--card);padding:16px 18px}
+.numbers div{flex:1 1 118px;background:var(--card);padding:16px 18px}
 .numbers b{display:block;font-size:25px;line-height:1.2;font-weight:640;letter-spacing:-.02em;
 font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .numbers span{color:var(--soft);font-size:13px}
@@ -73,7 +73,7 @@ code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.88em;backgroun
 padding:1px 5px;overflow-wrap:anywhere}
 footer{color:var(--soft);font-size:13px}
 @media(max-width:640px){main{padding:28px 14px 48px}section{padding:18px 16px}h1{font-size:25px}
-.numbers{grid-template-columns:repeat(2,1fr)}.gallery{grid-template-columns:repeat(auto-fill,minmax(calc(76px*var(--ratio,1)),1fr))}}
+.gallery{grid-template-columns:repeat(auto-fill,minmax(calc(76px*var(--ratio,1)),1fr))}}
 """
 
 
