@@ -1,12 +1,13 @@
 """From files to pixels: the media room against the plain ways of doing the same."""
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from clips import write_clip
 from PIL import Image
+from timing import fastest, speed_row
 
 from components.dataset import Dataset, DatasetWriter
 from components.media.ffmpeg import ffmpeg_executable
@@ -19,42 +20,10 @@ VIEW = ViewPolicy.parse("resize256")
 
 def rows(media: Path | None, work: Path) -> Iterator[dict]:
     """Measure; `media` is not needed, all files are made under `work`."""
-    clips = [_clip(work / "720p.mp4", "1280x720", 60), _clip(work / "1080p.mp4", "1920x1080", 20)]
+    clips = [write_clip(work / "720p.mp4", "1280x720", 60), write_clip(work / "1080p.mp4", "1920x1080", 20)]
     yield from _frames(clips, work)
     yield _large_jpeg(work)
     yield _epoch(work)
-
-
-def _best(*tasks: Callable[[], np.ndarray], times: int = 3) -> list[tuple[float, np.ndarray]]:
-    """Run tasks in turn, some times; return the least seconds of each, and its output."""
-    seconds = [float("inf")] * len(tasks)
-    outputs = [None] * len(tasks)
-    for _ in range(times):
-        for number, task in enumerate(tasks):
-            started = time.perf_counter()
-            outputs[number] = task()
-            seconds[number] = min(seconds[number], time.perf_counter() - started)
-    return list(zip(seconds, outputs, strict=True))
-
-
-def _row(name: str, baseline: str, plain_s: float, ours_s: float, ours: str, goal: float) -> dict:
-    ratio = plain_s / ours_s
-    return {
-        "name": name,
-        "baseline": f"{baseline}: {plain_s * 1000:,.0f} ms",
-        "ours": f"{ours_s * 1000:,.0f} ms; {ours}",
-        "ratio": round(ratio, 2),
-        "goal": f">= {goal:g}x",
-        "met": ratio >= goal,
-    }
-
-
-def _clip(path: Path, size: str, seconds: int) -> Path:
-    """Encode a moving scene with some grain, as x264 does by default: a key frame every 250."""
-    scene = f"testsrc2=size={size}:rate=25:duration={seconds},gblur=sigma=2,noise=alls=6:allf=t"
-    command = [ffmpeg_executable(), "-v", "error", "-y", "-f", "lavfi", "-i", scene, "-pix_fmt", "yuv420p"]
-    subprocess.run([*command, "-c:v", "libx264", "-preset", "veryfast", path], check=True)
-    return path
 
 
 def _plain_view(image: Image.Image) -> np.ndarray:
@@ -82,13 +51,13 @@ def _frames(clips: list[Path], work: Path) -> Iterator[dict]:
 
         return run
 
-    (plain_s, expected), (rate_s, rate), (key_s, key) = _best(plain, ours("rate:1"), ours("keyframes:64"), times=2)
+    (plain_s, expected), (rate_s, rate), (key_s, key) = fastest(plain, ours("rate:1"), ours("keyframes:64"), times=2)
     difference = np.abs(expected[: len(rate)].astype(int) - rate).mean()
     if len(expected) - len(rate) > 2 or difference > 2:
         raise AssertionError(f"{len(expected)} and {len(rate)} frames, which differ by {difference:.2f}")
     baseline = "ffmpeg fps=1 to PNG files, Pillow resize"
     what = f"{len(rate)} frames of 60 s 720p and 20 s 1080p, differing by {difference:.2f} gray levels"
-    yield _row("frames, same timestamps", baseline, plain_s, rate_s, what, 1.5)
+    yield speed_row("frames, same timestamps", baseline, plain_s, rate_s, what, 1.5)
     for clip in clips:  # a key frame is what decoding everything gives at its time
         keys = dict(read_frames(clip, Sampling.parse("keyframes:64")))
         for moment, pixels in read_frames(clip, Sampling.parse("rate:25")):
@@ -96,7 +65,7 @@ def _frames(clips: list[Path], work: Path) -> Iterator[dict]:
                 raise AssertionError(f"the key frame at {moment} s differs from that of a whole decoding")
         if keys:
             raise AssertionError(f"no frames at {sorted(keys)}")
-    yield _row("frames, keyframes policy", baseline, plain_s, key_s, f"{len(key)} key frames", 8)
+    yield speed_row("frames, keyframes policy", baseline, plain_s, key_s, f"{len(key)} key frames", 8)
 
 
 def _large_jpeg(work: Path) -> dict:
@@ -113,13 +82,13 @@ def _large_jpeg(work: Path) -> dict:
     def ours() -> np.ndarray:
         return VIEW.views(read_picture(work / "12mp.jpg", VIEW.at_least).pixels)[0]
 
-    (plain_s, expected), (ours_s, view) = _best(plain, ours, times=7)
+    (plain_s, expected), (ours_s, view) = fastest(plain, ours, times=7)
     difference = np.abs(expected.astype(int) - view).mean()
     if difference > 3:
         raise AssertionError(f"the views differ by {difference:.2f} gray levels")
     size = (work / "12mp.jpg").stat().st_size / 1e6
     what = f"mean absolute difference {difference:.2f} gray levels, file of {size:.1f} MB"
-    return _row("12 MP JPEG to the view", "Pillow open, convert, resize", plain_s, ours_s, what, 3.5)
+    return speed_row("12 MP JPEG to the view", "Pillow open, convert, resize", plain_s, ours_s, what, 3.5)
 
 
 def _epoch(work: Path) -> dict:
@@ -142,10 +111,11 @@ def _epoch(work: Path) -> dict:
     def ours() -> np.ndarray:
         return np.array([_total(dataset.views(batch)) for batch in batches])
 
-    (plain_s, expected), (ours_s, found) = _best(plain, ours)
+    (plain_s, expected), (ours_s, found) = fastest(plain, ours)
     if not np.array_equal(expected, found):
         raise AssertionError("the batches differ")
-    return _row("reading an epoch of training pixels", "JPEG decode from files", plain_s, ours_s, f"{count} views", 10)
+    name = "reading an epoch of training pixels"
+    return speed_row(name, "JPEG decode from files", plain_s, ours_s, f"{count} views", 10)
 
 
 def _decoded(folder: Path, number: int) -> np.ndarray:

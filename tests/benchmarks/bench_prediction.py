@@ -1,19 +1,18 @@
 """From files to verdicts, and from verdicts to intervals: against the plain ways of doing the same."""
 
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import keras
 import numpy as np
+from clips import write_clip
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+from timing import fastest, speed_row
 
 from components import detector as detectors
 from components.bootstrap import draw_weights, replicates
 from components.detector import Detector
-from components.media.ffmpeg import ffmpeg_executable
 from components.media.videos import Sampling
 from components.media.view import ViewPolicy, read_views
 from components.prediction.verdict import check
@@ -45,19 +44,16 @@ def _pictures(detector: Detector) -> dict:
     def ours() -> list[float]:
         return [float(detector.logits(one[None])[0]) for one in pictures]
 
-    (plain_s, before), (ours_s, after) = _best(plain, ours)
+    (plain_s, before), (ours_s, after) = fastest(plain, ours, times=4)
     assert np.allclose(before, after, atol=1e-3)
-    return _row(
+    return speed_row(
         "one picture at a time, EfficientNetB0", "model.predict", plain_s / 12, ours_s / 12, "compiled call", 1.5
     )
 
 
 def _clip(detector: Detector, work: Path) -> dict:
     """20 s of 1080p to a verdict."""
-    path = work / "clip.mp4"
-    scene = "testsrc2=size=1920x1080:rate=25:duration=20,noise=alls=6:allf=t"
-    command = [ffmpeg_executable(), "-v", "error", "-y", "-f", "lavfi", "-i", scene, "-pix_fmt", "yuv420p"]
-    subprocess.run([*command, "-c:v", "libx264", "-preset", "veryfast", "-g", "50", path], check=True)
+    path = write_clip(work / "clip.mp4", "1920x1080", 20, "-g", "50")
 
     def plain() -> tuple[int, float]:
         # What tutorials do: decode all, keep a frame a second, resize, predict one by one, average.
@@ -77,12 +73,12 @@ def _clip(detector: Detector, work: Path) -> dict:
         logits = detector.logits(np.stack(views))
         return len(logits), float(logits.mean())
 
-    (plain_s, (many, before)), (ours_s, (few, after)) = _best(plain, ours, times=2)
+    (plain_s, (many, before)), (ours_s, (few, after)) = fastest(plain, ours)
     (answer,) = check([path], work / "detector")
     assert answer["frames"] == few
     assert abs(before - after) < 0.3, (before, after)
     told = f"{few} keyframes in one batch"
-    return _row(
+    return speed_row(
         "20 s of 1080p to a verdict", f"all decoded, {many} frames predicted one by one", plain_s, ours_s, told, 3
     )
 
@@ -106,31 +102,8 @@ def _intervals() -> dict:
         found = replicates(labels, probabilities, 0.5, weights)
         return np.stack([found[name] for name in ("roc_auc", "average_precision", "balanced_accuracy")], axis=1)
 
-    (plain_s, before), (ours_s, after) = _best(plain, ours)
+    (plain_s, before), (ours_s, after) = fastest(plain, ours, times=4)
     assert np.allclose(before, after[:few], atol=1e-4)
     plain_s *= len(weights) / few
-    return _row("bootstrap of a slice, 1,000 draws", "scikit-learn draw by draw", plain_s, ours_s, "all at once", 20)
-
-
-def _best(*tasks: Callable, times: int = 3) -> list[tuple[float, object]]:
-    """Run tasks once to warm up, then in turn; return the least seconds of each, and its output."""
-    outputs = [task() for task in tasks]
-    seconds = [float("inf")] * len(tasks)
-    for _ in range(times):
-        for number, task in enumerate(tasks):
-            started = time.perf_counter()
-            outputs[number] = task()
-            seconds[number] = min(seconds[number], time.perf_counter() - started)
-    return list(zip(seconds, outputs, strict=True))
-
-
-def _row(name: str, baseline: str, plain_s: float, ours_s: float, ours: str, goal: float) -> dict:
-    ratio = plain_s / ours_s
-    return {
-        "name": name,
-        "baseline": f"{baseline}: {plain_s * 1000:,.0f} ms",
-        "ours": f"{ours_s * 1000:,.0f} ms; {ours}",
-        "ratio": round(ratio, 2),
-        "goal": f">= {goal:g}x",
-        "met": ratio >= goal,
-    }
+    name = "bootstrap of a slice, 1,000 draws"
+    return speed_row(name, "scikit-learn draw by draw", plain_s, ours_s, "all at once", 20)

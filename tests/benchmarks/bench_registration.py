@@ -4,9 +4,10 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from timing import fastest, speed_row
 
 from components import registry
 from components.records import open_records
@@ -36,9 +37,9 @@ def _champion() -> dict:
         "print(client.get_model_version_by_alias('bench', 'champion').version)"
     )
     ours = "from components import registry; print(registry.find('bench').version)"
-    before, after = (_seconds(lambda code=code: _answer(code)) for code in (plain, ours))
-    assert _answer(plain) == _answer(ours)
-    return _row("who is champion, in a fresh process", "MlflowClient", before, after, "registry.find", 5.0)
+    (plain_s, expected), (ours_s, found) = fastest(lambda: _answer(plain), lambda: _answer(ours))
+    assert found == expected
+    return speed_row("who is champion, in a fresh process", "MlflowClient", plain_s, ours_s, "registry.find", 5)
 
 
 def _answer(code: str) -> str:
@@ -49,29 +50,8 @@ def _records() -> dict:
     """Write what became of each file of a dataset."""
     media = [{"_id": f"{number}", "path": f"real/{number}.jpg", "status": "accepted"} for number in range(RECORDS)]
     with open_records() as records:
-        before = _seconds(lambda: [records.put("media", document) for document in media])
+        [(plain_s, _)] = fastest(lambda: [records.put("media", document) for document in media])
         single = sorted(document["path"] for document in records.find("media"))
-        after = _seconds(lambda: records.put_many("media", media))
+        [(ours_s, _)] = fastest(lambda: records.put_many("media", media))
         assert sorted(document["path"] for document in records.find("media")) == single
-    return _row(f"{RECORDS:,} records of media, SQLite", "one by one", before, after, "all at once", 10.0)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    found = []
-    for _ in range(3):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return min(found)
-
-
-def _row(name: str, plain: str, before: float, after: float, ours: str, goal: float) -> dict:
-    ratio = before / after
-    return {
-        "name": name,
-        "baseline": f"{plain}: {before:.2f} s",
-        "ours": f"{ours}: {after:.2f} s",
-        "ratio": ratio,
-        "goal": f">= {goal:g}x",
-        "met": ratio >= goal,
-    }
+    return speed_row(f"{RECORDS:,} records of media, SQLite", "one by one", plain_s, ours_s, "all at once", 10)

@@ -13,8 +13,6 @@ from components.extraction.extract import extract
 from components.preprocessing.confounds import AuditPolicy, audit, cross_validated_auc, roc_auc
 from components.preprocessing.preprocess import preprocess
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "media"
-
 
 def test_one_population_delivered_in_two_ways_is_seen_as_it_came_and_fair_after_the_common_delivery(data, tmp_path):
     for number in range(120):
@@ -107,11 +105,10 @@ def test_auc_counts_ties_as_halves():
     assert roc_auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.2, 0.9])) == 0.875
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared media folder")
-def test_the_shared_media_are_confounded_and_it_says_so(tmp_path):
+def test_the_shared_media_are_confounded_and_it_says_so(shared, tmp_path):
     lines = ["path,label,source"]
     for folder, label in (("real/ffhq", "real"), ("fake/sdxl", "fake"), ("fake/stylegan2", "fake")):
-        lines += [f"{path},{label},{path.parent.name}" for path in sorted((SHARED / folder).iterdir())[:40]]
+        lines += [f"{path},{label},{path.parent.name}" for path in sorted((shared / "media" / folder).iterdir())[:40]]
     (tmp_path / "list.csv").write_text("\n".join(lines))
     extract(str(tmp_path / "list.csv"), tmp_path / "frames", view="resize64")
     card = preprocess([tmp_path / "frames"], tmp_path / "out")

@@ -1,7 +1,5 @@
 """Near-duplicates: what is planted is found, what only looks alike is not merged."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -11,8 +9,6 @@ from components.errors import InputError
 from components.media.pictures import perceptual_hash, read_picture, thumbnail
 from components.preprocessing.duplicates import close_hashes, clusters, cropped_hashes, near_duplicates
 from components.preprocessing.preprocess import preprocess
-
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "media"
 
 
 def jpeg_50(pixels):
@@ -67,9 +63,9 @@ def test_planted_copies_of_scenes_are_found_and_nothing_else(data, kind):
     assert pairs <= planted
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared media folder")
-def test_planted_copies_of_aligned_faces_are_found_and_no_two_faces_are_merged():
-    files = sorted((SHARED / "real" / "ffhq").iterdir())[:40] + sorted((SHARED / "fake" / "stylegan2").iterdir())[:40]
+def test_planted_copies_of_aligned_faces_are_found_and_no_two_faces_are_merged(shared):
+    folders = (shared / "media" / "real" / "ffhq", shared / "media" / "fake" / "stylegan2")
+    files = [file for folder in folders for file in sorted(folder.iterdir())[:40]]
     originals = [read_picture(file, 256).pixels for file in files]
     assert found(originals) == set()
     planted = {(number, number + 80) for number in range(80)}
