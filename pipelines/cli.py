@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from components.containers import VERSION
 from components.errors import InputError
 from components.home import run_home, unwritable
+from pipelines import doctor, job, models, submit
+from pipelines.compiling import COMPILED, TRAINING, compile_manifests, compile_pipelines, compiled_for
 from pipelines.parameters import add_pipeline_options, pipeline_arguments, stage_arguments
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -48,11 +50,17 @@ def _fail(options: argparse.Namespace, message: str, code: int) -> int:
     return code
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser, of a command too, that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the message and where to read more, in place of the whole usage."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
-    from pipelines import doctor, job, models, submit
-
-    parser = argparse.ArgumentParser(prog="ai-vs-real", description="Decides whether media are real or AI-generated.")
+    parser = Parser(prog="ai-vs-real", description="Decides whether media are real or AI-generated.")
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
@@ -95,7 +103,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _containers(media: str, arguments: dict[str, Any]) -> Any:
-    from pipelines.compiling import TRAINING
     from pipelines.in_containers import docker_runner
 
     weights = Path(arguments.get("weights", "none").partition("#")[0])
@@ -141,8 +148,6 @@ def _told(result: dict[str, Any]) -> str:
 
 
 def _add_compile(commands: Any) -> None:
-    from pipelines.compiling import COMPILED
-
     command = commands.add_parser("compile", help="write the pipelines' YAML", description=_compile.__doc__)
     command.add_argument("--output", type=Path, default=COMPILED, help="directory (the package's pipelines/compiled)")
     command.add_argument("--cluster", type=Path, metavar="FILE", help="compile for the cluster in this YAML")
@@ -153,8 +158,6 @@ def _add_compile(commands: Any) -> None:
 
 def _compile(options: argparse.Namespace) -> None:
     """Compile the pipelines to YAML; equal sources give equal bytes."""
-    from pipelines.compiling import compile_manifests, compile_pipelines, compiled_for
-
     with compiled_for(options.cluster):
         written = compile_pipelines(options.output)
         written += compile_manifests(options.output, options.namespace) if options.manifests else []

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines.parameters import pipeline_defaults
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command `models` and its own commands."""
-    from pipelines.parameters import pipeline_defaults
-
     defaults = pipeline_defaults()
     parser = subparsers.add_parser("models", help="the registered detectors and their history", description=__doc__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -1,8 +1,10 @@
 """The training pipeline's parameters as options of a command."""
 
 import argparse
-import inspect
+import ast
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 METAVARS = {str: "TEXT", int: "INT", float: "NUMBER"}
@@ -56,12 +58,16 @@ def add_pipeline_options(command: argparse.ArgumentParser, names: Sequence[str] 
         )
 
 
+@cache
 def pipeline_defaults() -> dict[str, Any]:
-    """Return the training pipeline's parameters that have a default, each with it."""
-    from pipelines.training import training
+    """Return the training pipeline's parameters that have a default, each with it.
 
-    parameters = inspect.signature(training.pipeline_func).parameters
-    return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
+    They are read from the source: to import a pipeline is to import Kubeflow, most of a second that every command pays.
+    """
+    source = Path(__file__).with_name("training.py").read_text()
+    (pipeline,) = (node for node in ast.parse(source).body if getattr(node, "name", "") == "training")
+    named = pipeline.args.args[-len(pipeline.args.defaults) :]
+    return {one.arg: ast.literal_eval(default) for one, default in zip(named, pipeline.args.defaults, strict=True)}
 
 
 def pipeline_arguments(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""The console command: what it tells of itself, and what it does not load for that."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from pipelines import cli
+from pipelines.parameters import PARAMETERS, pipeline_defaults
+
+COMMANDS = [
+    "run",
+    "compile",
+    "submit",
+    "extract",
+    "preprocess",
+    "train",
+    "evaluate",
+    "register",
+    "check",
+    "score",
+    "models",
+    "job",
+    "doctor",
+    "sample",
+]
+STARTED = """
+import sys
+from pipelines import cli
+cli.build_parser().parse_args(["check", "a.jpg"])
+print(*sys.modules)
+"""
+
+
+def said(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exited:
+        cli.main(arguments)
+    return exited.value.code, *capsys.readouterr()
+
+
+def test_help_names_every_command(capsys):
+    code, text, _ = said(capsys, "--help")
+    assert code == 0
+    listed = {line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4] != " "}
+    assert listed == set(COMMANDS)
+
+
+def test_a_commands_help_names_every_option(capsys):
+    for name in ("run", "submit"):
+        _, text, _ = said(capsys, name, "--help")
+        assert all(f"--{parameter.replace('_', '-')}" in text for parameter in PARAMETERS)
+    _, text, _ = said(capsys, "check", "--help")
+    assert {"--model", "--model-name", "--delivery-test", "--json", "--verbose"} <= set(text.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["chekc", "a.jpg"], "invalid choice: 'chekc' (choose from 'run'"),
+        ([], "required: COMMAND; see ai-vs-real --help"),
+        (["check"], "required: FILE; see ai-vs-real check --help"),
+        (["run", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
+    ],
+)
+def test_what_is_not_understood_is_told_in_one_line(capsys, arguments, told):
+    code, text, error = said(capsys, *arguments)
+    assert (code, text, error.count("\n")) == (2, "", 1)
+    assert error.startswith("ai-vs-real")
+    assert told in error
+
+
+def test_defaults_are_those_of_the_pipeline():
+    from pipelines.training import training
+
+    parameters = inspect.signature(training.pipeline_func).parameters.values()
+    expected = {one.name: one.default for one in parameters if one.default is not one.empty}
+    assert list(pipeline_defaults().items()) == list(expected.items())
+    assert set(PARAMETERS) == set(expected)
+
+
+def test_a_command_starts_without_what_only_runs_need():
+    done = subprocess.run([sys.executable, "-c", STARTED], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "pipelines.cli" in loaded
+    assert not {"kfp", "kubernetes", "numpy", "yaml", "requests", "keras", "mlflow", "pyarrow"} & loaded
