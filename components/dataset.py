@@ -29,6 +29,7 @@ FORMAT = 1
 LABELS = ("real", "fake")
 SPLITS = ("train", "validation", "test")
 SHARD_BYTES = 256 * 1024 * 1024
+ROWS_AT_ONCE = 4096  # of a manifest as dicts, which take five times the memory of columns
 
 MANIFEST = pa.schema(
     [
@@ -154,6 +155,7 @@ class DatasetWriter:
         self._part = Path(tempfile.mkdtemp(prefix=f".{self.directory.name}.", dir=self.directory.parent))
         (self._part / "shards").mkdir()
         self._rows: list[dict[str, Any]] = []
+        self._tables: list[pa.Table] = []
         self._rejections: list[dict[str, Any]] = []
         self._shards: list[tuple[str, int]] = []
         self._file = None
@@ -180,10 +182,16 @@ class DatasetWriter:
         name, rows = self._shards[-1]
         self._shards[-1] = (name, rows + 1)
         self._rows.append({name: row.get(name) for name in MANIFEST.names})
+        if len(self._rows) == ROWS_AT_ONCE:
+            self._gather()
 
     def reject(self, path: str, label: int | None, source: str, reason: str, detail: str = "") -> None:
         """Record one file that was left out: a short reason to count by, and the detail."""
         self._rejections.append(dict(path=path, label=label, source=source, reason=reason, detail=detail))
+
+    def _gather(self) -> None:
+        self._tables.append(pa.Table.from_pylist(self._rows, schema=MANIFEST))
+        self._rows = []
 
     def _begin_shard(self) -> None:
         self._end_shard()
@@ -206,7 +214,8 @@ class DatasetWriter:
 
     def _close(self) -> None:
         self._end_shard()
-        manifest = pa.Table.from_pylist(self._rows, schema=MANIFEST)
+        self._gather()
+        manifest, self._tables = pa.concat_tables(self._tables), []
         pq.write_table(manifest, self._part / "manifest.parquet")
         pq.write_table(pa.Table.from_pylist(self._rejections, schema=REJECTIONS), self._part / "rejections.parquet")
         card = {"format": FORMAT, "view_shape": list(self.view_shape), "shards": [name for name, _ in self._shards]}

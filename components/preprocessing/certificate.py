@@ -83,7 +83,7 @@ def _crossing(values: pa.ChunkedArray, split: np.ndarray) -> list[tuple[int, int
 def _near_pairs(manifest: pa.Table, split: np.ndarray) -> tuple[list[tuple[int, int]], int, int]:
     column = b"".join(manifest.column("thumbnail").to_pylist())
     thumbnails = np.frombuffer(column, dtype=np.uint8).reshape(-1, SIDE, SIDE)
-    detailed = np.flatnonzero(thumbnails.std(axis=(1, 2)) >= PLAIN)
+    detailed = np.flatnonzero(np.concatenate([block.std(axis=(1, 2)) for block in _blocks(thumbnails)]) >= PLAIN)
     number = np.array([SPLITS.index(name) for name in split])
     _, amounts = np.unique(number[detailed], return_counts=True)
     compared = (amounts.sum() ** 2 - (amounts**2).sum()) // 2
@@ -96,9 +96,9 @@ def _suspects(thumbnails: np.ndarray, rows: np.ndarray, split: np.ndarray) -> se
     # Either of the two may be the one that lost its edges, so each is also seen through the windows of LOST.
     windows = [_window(lost) for lost in LOST]
     held = rows[split[rows] != SPLITS.index("train")]
-    sides = [_detail(thumbnails[held], window) for window in windows]
+    sides = [np.concatenate([_detail(thumbnails[block], window) for block in _blocks(held)]) for window in windows]
     found = set()
-    for block in (rows[at : at + BLOCK] for at in range(0, len(rows), BLOCK)):
+    for block in _blocks(rows):
         others = [_detail(thumbnails[block], window) for window in windows]
         for at in range(0, len(held), BLOCK):
             best = sides[0][at : at + BLOCK] @ others[0].T
@@ -109,6 +109,11 @@ def _suspects(thumbnails: np.ndarray, rows: np.ndarray, split: np.ndarray) -> se
             pairs = np.sort(np.stack([held[at + one], block[other]], axis=1), axis=1)
             found |= {(int(a), int(b)) for a, b in pairs if split[a] != split[b]}
     return found
+
+
+def _blocks(values: np.ndarray) -> list[np.ndarray]:
+    # As floats, the pixels of all rows at once would fill the memory.
+    return np.array_split(values, len(values) // BLOCK + 1)
 
 
 def _window(lost: tuple[float, float, float, float]) -> np.ndarray:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from components.dataset import LABELS, SPLITS, Dataset
 from components.errors import InputError
-from components.preprocessing.duplicates import SIDE, Links, clusters, near_duplicates, same_value
+from components.preprocessing.duplicates import SIDE, Links, clusters, near_duplicates, same_value, spread
 
 POLICIES = ("view", "sampling", "delivery")
 NO_LINKS: Links = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
@@ -160,7 +160,7 @@ def clean(frames: Frames, repair_split: bool = False, known: Links = NO_LINKS) -
     rank = np.array([GIVEN_RANK[name] for name in given])
     belongs = [same_value(frames.column(name)) for name in ("group", "content_sha256")]
 
-    blank = thumbnails.std(axis=(1, 2)) < BLANK
+    blank = spread(thumbnails) < BLANK
     dropped = {int(row): ("blank", "nothing is to be seen") for row in np.flatnonzero(blank)}
     copies = _among(~blank, exact_duplicates(frames.column("pixel_sha256"), rank))
     near = near_duplicates(thumbnails, frames.column("perceptual_hash"), clusters(len(frames), *belongs, copies))

@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from components.dataset import batches
+
 SIDE = 32  # of a thumbnail, pixels
 RADIUS = 10  # bits in which the hashes of a candidate may differ; the search is complete up to 11
 ALIKE = (
@@ -28,7 +30,8 @@ CROPS = (
     (0, 0, 0.05, 0.05),
 )
 BANDS, BAND_BITS = 4, 16
-FOUND_AT_ONCE = 4_000_000
+FOUND_AT_ONCE = 1_000_000
+THUMBNAILS_AT_ONCE = 4096  # as float32 they take four times their memory
 
 Links = tuple[np.ndarray, np.ndarray]
 
@@ -67,6 +70,17 @@ def name_groups(component: np.ndarray, content: np.ndarray) -> np.ndarray:
     return np.array([str(value)[:16] for value in content[order][first]])[component]
 
 
+def spread(thumbnails: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each thumbnail, float64, (rows,), from integer sums that copy no pixel.
+
+    Args:
+        thumbnails: Gray, uint8, (rows, 32, 32).
+    """
+    pixels = thumbnails.reshape(len(thumbnails), SIDE * SIDE)
+    squares = np.einsum("rp,rp->r", pixels, pixels, dtype=np.int64)
+    return np.sqrt(squares / SIDE**2 - pixels.mean(axis=1) ** 2)
+
+
 def near_duplicates(thumbnails: np.ndarray, hashes: np.ndarray, together: np.ndarray) -> Links:
     """Find pairs of rows that show the same picture, whatever was done to it on the way.
 
@@ -78,7 +92,7 @@ def near_duplicates(thumbnails: np.ndarray, hashes: np.ndarray, together: np.nda
     Returns:
         (left, right): int64 arrays of rows, left < right, ordered.
     """
-    rows = np.flatnonzero(thumbnails.std(axis=(1, 2)) >= PLAIN)
+    rows = np.flatnonzero(spread(thumbnails) >= PLAIN)
     queries = cropped_hashes(thumbnails[rows]).ravel()
     found = [np.empty((0, 3), dtype=np.int64)]
     for query, match in close_hashes(queries, hashes[rows], RADIUS):
@@ -100,14 +114,17 @@ def cropped_hashes(thumbnails: np.ndarray) -> np.ndarray:
     frequency, place = np.arange(8)[:, None], np.arange(SIDE)
     cosine = np.cos(np.pi * frequency * (2 * place + 1) / (2 * SIDE)).astype(np.float32)
     cosine[0] /= np.sqrt(2)
-    pixels = thumbnails.astype(np.float32)
-    hashes = []
-    for left, top, right, bottom in CROPS:
-        low = (cosine @ _resampling(top, bottom)) @ pixels @ (cosine @ _resampling(left, right)).T
-        low = low.reshape(len(pixels), 64)
-        bits = low > np.median(low, axis=1, keepdims=True)
-        hashes.append(np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel())
-    return np.stack(hashes)
+    matrices = [
+        (cosine @ _resampling(top, bottom), (cosine @ _resampling(left, right)).T) for left, top, right, bottom in CROPS
+    ]
+    hashes = np.empty((len(CROPS), len(thumbnails)), dtype=np.uint64)
+    for part in batches(np.arange(len(thumbnails)), THUMBNAILS_AT_ONCE):
+        pixels = thumbnails[part].astype(np.float32)
+        for crop, (down, across) in enumerate(matrices):
+            low = (down @ pixels @ across).reshape(len(part), 64)
+            bits = low > np.median(low, axis=1, keepdims=True)
+            hashes[crop, part] = np.packbits(bits, axis=1).view(">u8").ravel()
+    return hashes
 
 
 def _resampling(before: float, after: float) -> np.ndarray:

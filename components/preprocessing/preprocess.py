@@ -63,8 +63,12 @@ def preprocess(
     rows, label = found.kept, joined.column("label")[found.kept]
     say("preprocess", certificate["text"])
 
-    placed = joined.placed(rows, group, splits)
-    confounds = audit_confounds(placed, lambda chosen: joined.views(rows[chosen]), joined.card["delivery"], policy)
+    confounds = audit_confounds(
+        joined.placed(rows, group, splits),
+        lambda chosen: joined.views(rows[chosen]),
+        joined.card["delivery"],
+        policy,
+    )
     if confounds["verdict"] == "fail":
         raise InputError(refusal(confounds))
     say("preprocess", f"audit: {confounds['text']}")

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from components.dataset import LABELS, Dataset
+import pyarrow.compute as pc
+
+from components.dataset import LABELS, ROWS_AT_ONCE, Dataset
 from components.records import open_records
 
 COLUMNS = ("label", "kind", "source", "group", "split", "format", "width", "height", "bytes", "content_sha256")
@@ -17,16 +19,13 @@ def record(dataset: Dataset) -> None:
 
 
 def _media(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    accepted = {}
-    for row in dataset.manifest.select(["path", *COLUMNS]).to_pylist():
-        path = row.pop("path")
-        found = accepted.setdefault(path, {"status": "accepted", **row, "rows": 0})
-        found["rows"] += 1
-    rejected = {
-        row.pop("path"): {"status": "rejected", **row}
-        for row in dataset.rejections.to_pylist()
-        if row["path"] not in accepted
-    }
-    for path, found in {**rejected, **accepted}.items():
-        label = None if found["label"] is None else LABELS[found["label"]]
-        yield {**found, "_id": f"{dataset.digest}/{path}", "dataset": dataset.digest, "path": path, "label": label}
+    rows = dataset.manifest.group_by("path", use_threads=False)  # else there is no first
+    files = rows.aggregate([*((name, "first") for name in COLUMNS), ([], "count_all")])
+    files = files.rename_columns(["path", *COLUMNS, "rows"])
+    rejections = dataset.rejections.filter(pc.invert(pc.is_in(dataset.rejections["path"], files["path"])))
+    for status, table in (("rejected", rejections), ("accepted", files)):
+        for part in table.to_batches(max_chunksize=ROWS_AT_ONCE):
+            for found in part.to_pylist():
+                label = None if found["label"] is None else LABELS[found["label"]]
+                kept = {"status": status, "_id": f"{dataset.digest}/{found['path']}", "dataset": dataset.digest}
+                yield {**found, **kept, "label": label}
