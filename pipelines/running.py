@@ -26,6 +26,7 @@ SAMPLE_ARGUMENTS = {
     "fine_tune_epochs": 0,
     "batch_size": 16,  # some hundred pictures: more and smaller steps
 }
+FILES = ("found", "rejected", "duplicates_dropped", "near_duplicates_kept", "files")  # what became of the media
 PAGES = {"data": "data_report", "training": "curves", "evaluation": "report", "decision": "decision_page"}
 
 
@@ -119,7 +120,7 @@ def summary(result: local.Run, home: Path, run_id: str) -> dict[str, Any]:
     outputs = result.outputs
     evaluation = json.loads(Path(outputs["evaluation"].path).read_text())
     dataset = Dataset(outputs["dataset"].path)
-    splits = dataset.column("split")
+    counts = dataset.card["counts"]
     candidate = evaluation["candidate"]
     pages = publish(outputs, home / "reports" / run_id)
     return {
@@ -128,8 +129,8 @@ def summary(result: local.Run, home: Path, run_id: str) -> dict[str, Any]:
         "model_version": outputs["version"],
         "champion_version": evaluation["champion_version"],
         "metrics": {**candidate["overall"], "by_source": candidate["by_source"], "by_kind": candidate["by_kind"]},
-        "counts": {str(name): int((splits == name).sum()) for name in ("train", "validation", "test")}
-        | {"rejected": dataset.rejections.num_rows},
+        "counts": {name: counts[name] for name in FILES}
+        | {name: split["rows"] for name, split in counts["splits"].items()},
         "note": dataset.card.get("note", ""),
         "report": pages["evaluation"],
         "pages": pages,

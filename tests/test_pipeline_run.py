@@ -61,7 +61,9 @@ def test_a_run_tells_what_it_decided_and_where_everything_is(first):
     )
     assert set(result["metrics"]["by_source"]) == {"camera", "spectral"}
     assert sum(result["counts"][split] for split in ("train", "validation", "test")) == 60
-    assert result["counts"]["rejected"] == 4
+    counts = result["counts"]
+    assert (counts["found"], counts["files"], counts["duplicates_dropped"]) == (64, 60, 1)
+    assert sum(counts["rejected"].values()) == 3
     for page in result["pages"].values():
         assert "<html" in Path(page).read_text()
     assert os.path.isdir(result["dataset"])

@@ -78,17 +78,18 @@ def preprocess(
     dropped = found.dropped | {int(row): left_out for row in rows[~keep]}
     order = np.flatnonzero(keep)[_order(joined, rows[keep], splits[keep])]
     rows, group, splits, weight = rows[order], group[order], splits[order], weight[order]
+    rejections = joined.rejections + rejections_of(joined.table, dropped)
     with DatasetWriter(output, joined.view_shape) as writer:
         writer.card = joined.card | {
             "balance": {"policy": balance, "of": "label", "over": "rows of train and validation"},
             "split": {"shares": dict(zip(SPLITS, shares.tolist(), strict=True)), "seed": seed, "hold_out": hold_out},
             "certificate": certificate,
             "audit": confounds,
-            "counts": _counts(joined, rows, splits, group),
+            "counts": _files(joined, rows, found, rejections) | _counts(joined, rows, splits, group),
             "dropped": dict(sorted(Counter(reason for reason, _ in dropped.values()).items())),
         }
         _copy(joined, writer, rows, group, splits, weight)
-        for rejection in joined.rejections + rejections_of(joined.table, dropped):
+        for rejection in rejections:
             writer.reject(**rejection)
     dataset = Dataset(output)
     record(dataset)
@@ -151,6 +152,21 @@ def _copy(
             writer.append(view, row | {"weight": float(amount)})
 
 
+def _files(joined: Frames, rows: np.ndarray, found: Cleaned, rejections: list[dict[str, Any]]) -> dict[str, Any]:
+    # What became of the files: found = files (kept) + duplicates_dropped + all of rejected. A clip that broke off is
+    # kept for its good frames; near-duplicates are kept, in one split.
+    path, (left, right) = joined.column("path"), found.near
+    kept = set(path[rows])
+    reasons = Counter({one["path"]: one["reason"] for one in rejections if one["path"] not in kept}.values())
+    near = np.isin(left, rows) & np.isin(right, rows)
+    return {
+        "found": len({*path, *(one["path"] for one in joined.rejections)}),
+        "duplicates_dropped": reasons.pop("exact duplicate", 0),
+        "rejected": dict(sorted(reasons.items())),
+        "near_duplicates_kept": len({*path[left[near]], *path[right[near]]}),
+    }
+
+
 def _counts(joined: Frames, rows: np.ndarray, splits: np.ndarray, group: np.ndarray) -> dict[str, Any]:
     _, first = np.unique(joined.column("path")[rows], return_index=True)
     label = np.array(LABELS)[joined.column("label")[rows]]
@@ -172,5 +188,8 @@ def _counts(joined: Frames, rows: np.ndarray, splits: np.ndarray, group: np.ndar
 def _summary(dataset: Dataset) -> str:
     counts = dataset.card["counts"]
     parts = ", ".join(f"{name} {counts['splits'][name]['files']:,}" for name in SPLITS)
-    left_out = f"{dataset.card['rejected']:,} files left out"
-    return f"{counts['files']:,} files in {counts['groups']:,} groups ({parts}), {left_out}"
+    rejected = "".join(f", {amount:,} {reason}" for reason, amount in counts["rejected"].items())
+    return (
+        f"{counts['files']:,} of {counts['found']:,} files in {counts['groups']:,} groups ({parts}); "
+        f"left out: {counts['duplicates_dropped']:,} duplicates{rejected}"
+    )

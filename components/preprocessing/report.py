@@ -49,11 +49,13 @@ def write_report(dataset: Dataset, frames: Frames, found: Cleaned, path: Path) -
     parts = [
         numbers(
             {
-                "files": counts["files"],
+                "files found": counts["found"],
+                "rejected": sum(counts["rejected"].values()),
+                "duplicates dropped": counts["duplicates_dropped"],
+                "kept": counts["files"],
                 "real": labels["real"],
                 "fake": labels["fake"],
                 "groups": counts["groups"],
-                "left out": card["rejected"],
                 "split": badge("proven", "good") if certificate["holds"] else badge("leaks", "bad"),
                 "shortcuts": badge(audit["verdict"], VERDICTS[audit["verdict"]]),
             }

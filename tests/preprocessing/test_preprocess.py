@@ -63,6 +63,29 @@ def test_exact_duplicates_are_dropped_and_named(data, tmp_path):
     assert "copy.png" not in dataset.column("path")
 
 
+def test_every_file_found_is_counted_once(data, tmp_path):
+    scene = data.scene(1)
+    rows = [
+        data.row("copy.png", 0, data.picture(2)),
+        data.row("liar.png", 1, data.picture(4)),
+        data.row("black.png", 0, np.zeros((32, 32, 3), dtype=np.uint8)),
+        data.row("original.png", 0, scene),
+        data.row("darker.png", 0, (scene * 0.8).astype(np.uint8)),
+    ]
+    shards = [
+        data.frames(data.media(40), [("broken.jpg", "truncated"), ("000.mp4", "truncated")]),  # the clip's rest alone
+        data.frames(rows, [("empty.jpg", "empty")]),
+    ]
+    card = preprocess(shards, tmp_path / "out", balance="undersample")
+    counts = card["counts"]
+    undersampled = counts["rejected"].pop("undersampled")
+    assert counts["rejected"] == {"blank": 1, "empty": 1, "label conflict": 2, "truncated": 1}
+    assert (counts["duplicates_dropped"], counts["near_duplicates_kept"]) == (1, 2)
+    assert counts["found"] == 40 + 5 + 2 == counts["files"] + 1 + 5 + undersampled
+    assert counts["files"] == len(set(Dataset(tmp_path / "out").column("path")))
+    assert counts["files"] == sum(split["files"] for split in counts["splits"].values())
+
+
 def test_same_pixels_with_both_labels_are_a_conflict(data, tmp_path):
     preprocess([data.frames([*data.media(), data.row("liar.png", 1, data.picture(2))])], tmp_path / "out")
     dataset = Dataset(tmp_path / "out")
