@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from servers import empty_registry, mlflow_server, mongodb, registry_home  # noqa: F401 (fixtures)
+from servers import empty_registry, mlflow_server, mongodb, registry_home, silent_address  # noqa: F401 (fixtures)
 from tiny import write_pictures
 
 from pipelines import sample

@@ -1,6 +1,5 @@
 """One suite that both stores must pass: SQLite, and a server of MongoDB's wire protocol."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -141,20 +140,16 @@ def test_two_processes_may_write_at_once(address):
         assert store.count("runs") == 80
 
 
-def test_mongodb_that_does_not_answer_is_one_line_without_the_password(home, monkeypatch):
+def test_mongodb_that_does_not_answer_is_one_line_without_the_password(home, silent_address, monkeypatch):
     monkeypatch.setattr(records, "PATIENCE_S", 0.5)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        monkeypatch.setenv("MONGODB_URI", f"mongodb://someone:secret@{address}/records")
-        begun = time.monotonic()
-        with pytest.raises(InputError) as caught:
-            open_records()
+    monkeypatch.setenv("MONGODB_URI", f"mongodb://someone:secret@{silent_address}/records")
+    begun = time.monotonic()
+    with pytest.raises(InputError) as caught:
+        open_records()
     message = str(caught.value)
     assert time.monotonic() - begun < 30  # far under a client's patience, which is minutes
     assert "MONGODB_URI" in message
-    assert address in message
+    assert silent_address in message
     assert "secret" not in message
     assert "\n" not in message
 
