@@ -30,6 +30,7 @@ def result(name, shift, degraded=None, seed=0, ece=0.05):
             "enough": True,
             **values,
             "ece": ece,
+            "ece_by_chance": 0.05,
             "intervals": intervals(labels, probability, 0.5, weights),
         }
 

@@ -122,12 +122,16 @@ def _clips(result: dict[str, Any]) -> list[str]:
 
 
 def _probabilities(result: dict[str, Any]) -> list[str]:
-    off = [one for one in result["slices"] if one["enough"] and (one["ece"] or 0) > TRUSTED_ECE]
+    off = [one for one in result["slices"] if one["enough"] and (one["ece"] or 0) > max(TRUSTED_ECE, _chance(one))]
     off = sorted((one for one in off if one["by"] in ("all", "degradation")), key=lambda one: -one["ece"])
     if not off:
         return []
     named = ", ".join(f"{words(one['slice'])} ({one['ece']:.2f})" for one in off[:4])
     return [f"Not for reading its probability as a chance where what it says and what comes differ: {named}."]
+
+
+def _chance(one: dict[str, Any]) -> float:
+    return one["ece_by_chance"] or 0.0
 
 
 def _shortcuts(audit: dict[str, Any]) -> list[str]:

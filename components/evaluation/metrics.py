@@ -10,6 +10,8 @@ import numpy as np
 
 BINS = 10  # of a reliability plot
 MOST_BINS = 50
+CHANCE_DRAWS = 200  # of the labels that perfect probabilities would bring
+CHANCE_LEVEL = 0.95
 
 
 def measure(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5) -> dict[str, Any]:
@@ -75,6 +77,31 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
             break
         error = float(np.abs(np.diff(said[edges]) - np.diff(came[edges])).sum())
     return error
+
+
+def calibration_by_chance(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> float | None:
+    """Return the ECE below which perfect probabilities stay 19 times of 20, on as few units.
+
+    An ECE below it is no evidence against the calibration; one above is. The labels are drawn from the probabilities,
+    at the labels' own shares (parametric bootstrap, as in Broecker and Smith, 2007).
+
+    Args:
+        labels: int, (n,); their shares alone count.
+        probabilities: float, (n,), of fake at equal shares of both labels.
+        seed: Of the draws.
+
+    Returns:
+        In [0, 1]; None for one label only.
+    """
+    counts = np.bincount(labels, minlength=2)
+    if not counts.all():
+        return None
+    said = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-6, 1 - 1e-6)
+    share = said * counts[1] / (said * counts[1] + (1 - said) * counts[0])
+    drawn = np.random.default_rng(seed).random((CHANCE_DRAWS, len(said))) < share
+    errors = [expected_calibration_error(one.astype(np.int64), said) for one in drawn]
+    errors = [error for error in errors if error is not None]
+    return float(np.quantile(errors, CHANCE_LEVEL)) if errors else None
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> tuple[np.ndarray, ...]:

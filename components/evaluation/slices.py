@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from components.bootstrap import intervals
-from components.evaluation.metrics import measure
+from components.evaluation.metrics import calibration_by_chance, measure
 from components.units import Units
 
 CLEAN = "clean"
@@ -26,7 +26,8 @@ def slices(
         weights: Draws of the bootstrap, (draws, units).
 
     Returns:
-        For each slice its name, what it is sliced by, the measures, their intervals, and whether it holds enough units.
+        For each slice its name, what it is sliced by, the measures, their intervals, the ECE that chance explains, and
+        whether it holds enough units.
         A slice that holds one label only is measured against all units of the other, named in `against`.
     """
     found = []
@@ -47,6 +48,7 @@ def slices(
                 "against": against,
                 "enough": bool(min(own[own > 0], default=0) >= ENOUGH and (by == "label" or len(set(labels)) == 2)),
                 **measure(labels, answers, threshold),
+                "ece_by_chance": calibration_by_chance(labels, answers),
                 "intervals": intervals(labels, answers, threshold, weights[:, chosen]),
             }
         )

@@ -53,6 +53,17 @@ def test_ece_of_a_perfect_calibration_is_small_on_few_units():
     assert np.mean(found) < 0.05
 
 
+@pytest.mark.parametrize(("stretch", "beyond"), [(1.0, False), (4.0, True)])
+def test_chance_explains_the_ece_of_perfect_probabilities_and_not_of_boasting_ones(stretch, beyond):
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 1.5, 400)
+    labels = (random.random(400) < 1 / (1 + np.exp(-logits))).astype(int)
+    said = 1 / (1 + np.exp(-stretch * logits))
+    found, chance = metrics.expected_calibration_error(labels, said), metrics.calibration_by_chance(labels, said)
+    assert (found > chance) == beyond
+    assert metrics.calibration_by_chance(labels[labels == 1], said[labels == 1]) is None
+
+
 def test_reliability_counts_both_labels_alike():
     units, said, came = metrics.reliability(np.array([0, 0, 0, 1]), np.array([0.05, 0.55, 0.55, 0.55]))
     assert units.tolist() == [1, 0, 0, 0, 0, 3, 0, 0, 0, 0]
