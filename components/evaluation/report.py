@@ -161,8 +161,8 @@ def _slices(evaluation: dict[str, Any]) -> str:
         page.figure(_forest(evaluation), "Balanced accuracy of each slice with its 95 % interval."),
         page.table(rows, columns),
         note="Parts of the test split, and all of it under degradations such as media meet on their way. In brackets "
-        "the 95 % interval, by drawing groups again 1,000 times; for a label the plain accuracy. ECE by chance: perfect "
-        "probabilities stay below it 19 times of 20 on as few units, so only an ECE above it tells of a bad calibration."
+        "the 95 % interval, by drawing groups again 1,000 times; for a label the plain accuracy. ECE by chance: on as "
+        "few units perfect probabilities stay below it 19 times of 20; only an ECE above it is bad calibration."
         + retained
         + _for_comparison(evaluation),
     )
