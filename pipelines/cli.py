@@ -177,6 +177,7 @@ LEARNT = (
     "batch_size",
     "learning_rate",
     "views",
+    "precision",
     "seed",
 )
 JUDGED = ("degraded",)

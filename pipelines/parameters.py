@@ -28,6 +28,7 @@ PARAMETERS = {
     "batch_size": "views in a step",
     "learning_rate": "of phase 1; phase 2 has the recipe's own",
     "views": "how often each view is drawn, augmented and degraded",
+    "precision": "auto (what the GPU gains from), float32, mixed_float16 or mixed_bfloat16",
     "degraded": "under which degradations it is judged: all, none, or jpeg:50,scale:0.5,...",
     "cross_source": "also judge on each source left out of training",
     "gate": "what promotes: metric+margin over the champion, then floors and caps",

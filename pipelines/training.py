@@ -51,6 +51,7 @@ def training(
     batch_size: int = 32,
     learning_rate: float = 1e-3,
     views: int = 3,
+    precision: str = "auto",
     degraded: str = "all",
     cross_source: bool = False,  # minutes more
     gate: str = "roc_auc+0.002,roc_auc>=0.7,balanced_accuracy>=0.6,false_positive_rate<=0.5,ece<=0.25",
@@ -91,6 +92,7 @@ def training(
         batch_size=batch_size,
         learning_rate=learning_rate,
         views=views,
+        precision=precision,
         seed=seed,
         work=dsl.WORKSPACE_PATH_PLACEHOLDER,
     )

@@ -55,7 +55,8 @@ def compute(
         batches: From the number of a draw to its batches for `inputs`, in the order of the samples.
 
     Returns:
-        Sample i of draw d is at place d * samples + i.
+        Sample i of draw d is at place d * samples + i. Float32 in any precision of the network, as the head reads
+        it; NumPy's format has no bfloat16.
     """
     names = [f"{number}.npy" for number in range(len(tensors))]
     if not directory.is_dir():

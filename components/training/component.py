@@ -23,6 +23,7 @@ def train(
     curves: dsl.Output[dsl.HTML],
     degrade: float = -1.0,
     cached: bool = True,
+    precision: str = "auto",
 ):
     """Train a detector.
 
@@ -43,12 +44,13 @@ def train(
         curves: The page with the learning curves.
         degrade: Share of views that is degraded; below 0 for the recipe's own.
         cached: Compute what is frozen once and not in every epoch.
+        precision: Of the backbone in training: auto, float32, mixed_float16 or mixed_bfloat16.
     """
     from components.training import train
 
     card = train.train(
         dataset.path, model.path, report=curves.path, work=work, backbone=backbone, weights=weights, recipe=recipe,
         epochs=epochs, fine_tune_epochs=fine_tune_epochs, unfreeze_layers=unfreeze_layers, batch_size=batch_size,
-        learning_rate=learning_rate, views=views, degrade=degrade, cached=cached, seed=seed,
+        learning_rate=learning_rate, views=views, degrade=degrade, cached=cached, precision=precision, seed=seed,
     )  # fmt: skip
     model.metadata.update(digest=card["digest"], framework=card["versions"]["backend"])

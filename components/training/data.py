@@ -59,6 +59,7 @@ class Batches(keras.utils.PyDataset):
         shuffle: Draw the order anew in each epoch.
         augment: Augment the views.
         degrade: Share of the views that is degraded, [0, 1], of both labels alike.
+        parts: Every batch divides into so many equal ones: the last is filled up with samples of the epoch's start.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class Batches(keras.utils.PyDataset):
         shuffle: bool = False,
         augment: bool = False,
         degrade: float = 0.0,
+        parts: int = 1,
     ):
         super().__init__(workers=1)
-        self.dataset, self.batch_size = dataset, batch_size
+        self.dataset, self.batch_size, self.parts = dataset, batch_size, parts
         self.seed, self.shuffle, self.augment, self.degrade = seed, shuffle, augment, degrade
         views = dataset.view_shape[0]
         self.row = np.repeat(rows, views)
@@ -86,7 +88,8 @@ class Batches(keras.utils.PyDataset):
     def begin_epoch(self, epoch: int) -> None:
         """Draw the order of an epoch, and begin its augmentation."""
         rng = np.random.default_rng([self.seed, epoch])
-        self.order = rng.permutation(len(self.row)) if self.shuffle else np.arange(len(self.row))
+        order = rng.permutation(len(self.row)) if self.shuffle else np.arange(len(self.row))
+        self.order = np.resize(order, -(-len(order) // self.parts) * self.parts)  # which repeats from the start
         self.degrading = rng.spawn(1)[0]
         self.augmentation = augmenter(int(rng.integers(2**31))) if self.augment else None
 

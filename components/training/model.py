@@ -115,7 +115,7 @@ def _head(read: list[Any], spread: bool, dropout: float) -> Any:
     pooled = [pool(name=f"head_pool_{tap.name}")(tap.output) for tap in read]
     if spread:
         for tap, mean in zip(read, list(pooled), strict=True):
-            square = pool(name=f"head_pool_square_{tap.name}")(keras.ops.square(tap.output))
+            square = pool(name=f"head_pool_square_{tap.name}")(keras.ops.square(keras.ops.cast(tap.output, "float32")))
             pooled.append(keras.ops.sqrt(keras.ops.maximum(square - keras.ops.square(mean), 0.0) + 1e-6))
     features = pooled[0]
     if len(pooled) > 1:
@@ -255,21 +255,19 @@ def _block(layer: Any) -> str | None:
 
 def compile_for_training(model: keras.Model, learning_rate: float) -> None:
     """Compile with Adam and the binary cross-entropy of the logit."""
+    optimizer = keras.optimizers.Adam(learning_rate)
+    if any(layer.compute_dtype == "float16" for layer in model.layers):
+        # Keras does it by itself only where the model's own policy is mixed_float16; ours is set layer by layer.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
+        optimizer=optimizer,
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         weighted_metrics=[],
         metrics=[
             keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy"),
             keras.metrics.AUC(from_logits=True, name="auc"),
         ],
-        jit_compile=has_gpu(),
     )
-
-
-def has_gpu() -> bool:
-    """Say whether Keras computes on a GPU."""
-    return any("gpu" in device.lower() or "cuda" in device.lower() for device in keras.distribution.list_devices())
 
 
 def re_estimate_statistics(model: keras.Model, batches: Iterator[np.ndarray]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from components.dataset import Dataset
+from components.dataset import Dataset, batches
+from components.detector import logits_of
 from components.progress import say
-from components.training import cache, data, fit, model
+from components.training import cache, data, devices, fit, model
 
 OnEpoch = Callable[[str, int, dict[str, float]], None]
 
@@ -54,13 +55,23 @@ class Phases:
         wanted: The settings, as in `train.Settings`, none left open.
         work: Where checkpoints and activations lie.
         on_epoch: Called with phase, epoch and metrics.
+        team: The devices that train, in whose scope the network was built. Activations to keep are computed by the
+            first alone: they wait for the processor, which augments.
     """
 
-    def __init__(self, network: keras.Model, rows: Dataset, wanted: Any, work: Path, on_epoch: OnEpoch):
+    def __init__(
+        self,
+        network: keras.Model,
+        rows: Dataset,
+        wanted: Any,
+        work: Path,
+        on_epoch: OnEpoch,
+        team: devices.Team = devices.ALONE,
+    ):
         self.network, self.rows, self.wanted, self.work, self.on_epoch = network, rows, wanted, work, on_epoch
-        self.recipe = RECIPES[wanted.recipe]
+        self.recipe, self.team = RECIPES[wanted.recipe], team
         self.history: dict[str, list[dict[str, float]]] = {}
-        self.validation = data.Batches(rows, rows.rows("validation"), wanted.batch_size)
+        self.validation = data.Batches(rows, rows.rows("validation"), wanted.batch_size, parts=team.count)
         self.train = self._views(wanted.augment, wanted.degrade)
 
     def _views(self, augment: bool, degrade: float) -> data.Batches:
@@ -73,6 +84,7 @@ class Phases:
             shuffle=True,
             augment=augment,
             degrade=degrade,
+            parts=self.team.count,
         )
 
     def run(self) -> dict[str, Any]:
@@ -98,17 +110,18 @@ class Phases:
 
     def _scratch(self) -> dict[str, Any]:
         wanted = self.wanted
-        model.unfreeze_all(self.network, wanted.learning_rate)
-        self.history["scratch"] = fit.fit(
-            self.network,
-            self.train,
-            self.validation,
-            phase="scratch",
-            epochs=wanted.epochs + wanted.fine_tune_epochs,
-            patience=fit.SCRATCH_PATIENCE,
-            directory=self.work,
-            on_epoch=self.on_epoch,
-        )
+        with self.team.scope():
+            model.unfreeze_all(self.network, wanted.learning_rate)
+            self.history["scratch"] = fit.fit(
+                self.network,
+                self.train,
+                self.validation,
+                phase="scratch",
+                epochs=wanted.epochs + wanted.fine_tune_epochs,
+                patience=fit.SCRATCH_PATIENCE,
+                directory=self.work,
+                on_epoch=self.on_epoch,
+            )
         steady = self._views(augment=False, degrade=0.0)
         model.re_estimate_statistics(self.network, (steady[number][0] for number in range(len(steady))))
         return {"unfrozen": {"layers": "all"}, "cached": False, "draws": 0}
@@ -118,6 +131,14 @@ class Phases:
         epochs = [metrics for phase in self.history.values() for metrics in phase]
         found = min(epochs, key=lambda metrics: metrics["val_loss"])
         return {"loss": found["val_loss"], "auc": found["val_auc"]}
+
+    def measure(self) -> dict[str, float]:
+        """Return loss and ROC AUC on validation of the network as it computes now, in any precision."""
+        held = self.validation
+        parts = batches(np.arange(held.samples), held.batch_size)
+        logit = np.concatenate([logits_of(self.network, held.pixels(part)[:, None]) for part in parts])
+        loss = np.mean(held.weight * (np.logaddexp(0, logit) - held.label * logit))
+        return {"loss": float(loss), "auc": data.roc_auc(held.label, logit)}
 
     def fits(self, needed: int) -> bool:
         """Say whether activations of so many bytes may be kept."""
@@ -186,20 +207,21 @@ class Phases:
     def _fit(
         self, phase: str, epochs: int, low: list[Any], kept: tuple | None, draws: int, beat_start: bool = False
     ) -> None:
-        learner, train, validation = self.network, self.train, self.validation
+        train, validation = self.train, self.validation
         if kept:
-            learner = keras.Model(low, self.network.outputs)
-            model.compile_for_training(learner, float(self.network.optimizer.learning_rate))
             train = cache.CachedBatches(train, kept[0], draws)
             validation = cache.CachedBatches(validation, kept[1])
-        self.history[phase] = fit.fit(
-            learner,
-            train,
-            validation,
-            phase=phase,
-            epochs=epochs,
-            patience=fit.PATIENCE,
-            directory=self.work,
-            on_epoch=self.on_epoch,
-            beat_start=beat_start,
-        )
+        with self.team.scope():
+            learner = keras.Model(low, self.network.outputs) if kept else self.network
+            model.compile_for_training(learner, float(self.network.optimizer.learning_rate))
+            self.history[phase] = fit.fit(
+                learner,
+                train,
+                validation,
+                phase=phase,
+                epochs=epochs,
+                patience=fit.PATIENCE,
+                directory=self.work,
+                on_epoch=self.on_epoch,
+                beat_start=beat_start,
+            )

@@ -19,7 +19,7 @@ from components import calibration, containers, detector, home, registry
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
-from components.training import curves, data, model, phases
+from components.training import curves, data, devices, model, phases
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Settings:
         cached: Compute what is frozen once, where it fits, and not in every epoch.
         views: How many times each view is drawn, augmented and degraded, for the cache; epochs take turns.
         cache_gigabytes: What activations may take on disk, at most half of what is free.
+        precision: One of `devices.PRECISIONS`, of the backbone in training; "auto" is what the devices gain from.
         seed: Of all that is drawn: the same seed gives the same detector.
     """
 
@@ -61,6 +62,7 @@ class Settings:
     cached: bool = True
     views: int = 3
     cache_gigabytes: float = 8.0
+    precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self):
@@ -74,6 +76,7 @@ class Settings:
             object.__setattr__(self, "fine_tune_learning_rate", own.fine_tune_learning_rate)
         if self.degrade < 0:
             object.__setattr__(self, "degrade", own.degrade)
+        object.__setattr__(self, "precision", devices.resolve(self.precision))
 
     def key(self, dataset_digest: str) -> str:
         """Return a name for the work of this training: equal for equal settings, data, code version and backend."""
@@ -108,24 +111,28 @@ def train(
     keras.utils.clear_session()  # layers are numbered anew: the names are part of the detector's digest
     keras.utils.set_random_seed(wanted.seed)
     recipe = phases.RECIPES["plain" if wanted.weights == "none" else wanted.recipe]
-    network = model.build(
-        wanted.backbone,
-        wanted.weights,
-        rows.view_shape[1],
-        depths=recipe.depths,
-        spread=recipe.spread,
-        dropout=wanted.dropout,
-    )
-    card = _card(rows, wanted)
+    team = devices.team(devices.accelerators(), wanted.batch_size)
+    with team.scope():
+        network = model.build(
+            wanted.backbone,
+            wanted.weights,
+            rows.view_shape[1],
+            depths=recipe.depths,
+            spread=recipe.spread,
+            dropout=wanted.dropout,
+        )
+    card = _card(rows, wanted) | {"devices": devices.kinds()[: team.count]}
+    say("train", f"in {wanted.precision} on {', '.join(card['devices'])}")
     tags = {"commit": card["commit"], "dataset": rows.digest, **card["versions"]}
     with registry.TrackedRun(name=f"train {wanted.backbone}") as run:
         run.log(params=card["settings"] | {"view": card["view"], "sampling": card["sampling"]}, tags=tags)
         card["mlflow_run"] = run.run_id
-        training = phases.Phases(network, rows, wanted, work, _recorder(run))
-        card |= training.run()
+        training = phases.Phases(network, rows, wanted, work, _recorder(run), team)
+        with devices.computing(network, wanted.precision):
+            card |= training.run()
         card |= calibration.calibrate(network, rows, seed=wanted.seed)
         card["epochs"] = {phase: len(metrics) for phase, metrics in training.history.items()}
-        card["validation"] = training.best()
+        card["validation"] = training.best() if wanted.precision == "float32" else training.measure()
         card = detector.save(output, network, card)
         run.log_file(Path(output) / "card.json")
         if report:
