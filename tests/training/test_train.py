@@ -201,3 +201,80 @@ def test_settings_that_make_no_sense_are_told(name, value):
 
     with pytest.raises(InputError, match=name):
         train.Settings(**{name: value})
+
+
+def test_mixed_precision_learns_the_same_and_leaves_a_float32_detector(place):
+    from components.detector import Detector
+    from components.training import train
+
+    rows = Dataset(place / "dataset")
+    views = rows.views(rows.rows("validation"))
+    wanted = settings(place, recipe="deep", fine_tune_epochs=1, augment=False, degrade=0.0, dropout=0.0)
+    logits, digests = {}, set()
+    for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
+        card = train.train(place / "dataset", place / precision, **wanted, precision=precision)
+        detector = Detector(place / precision)
+        assert {layer.compute_dtype for layer in detector.model.layers} == {"float32"}
+        assert {str(weight.dtype) for weight in detector.model.get_weights()} <= {"float32", "int64"}  # and a counter
+        logits[precision] = detector.logits(views)
+        assert card["settings"]["precision"] == precision
+        assert card["devices"] == ["cpu"]
+        digests.add(card["digest"])
+    assert len(digests) == 3
+    spread = logits["float32"].std()
+    for precision, tolerance in (("mixed_bfloat16", 0.2), ("mixed_float16", 0.05)):
+        away = np.abs(logits[precision] - logits["float32"]).max() / spread
+        print("AWAY", precision, away)
+        assert away < tolerance
+
+
+TEAM = """
+import os, sys
+backend, dataset, weights, work = sys.argv[1:]
+import keras
+import numpy as np
+from pathlib import Path
+if backend == "tensorflow":
+    import tensorflow as tf
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+from components.dataset import Dataset
+from components.training import devices, model, phases, train
+
+def run(team, name, **settings):
+    wanted = train.Settings("mobilenetv2", weights, epochs=1, batch_size=8, views=1, dropout=0.0, **settings)
+    keras.utils.set_random_seed(0)
+    with team.scope():
+        network = model.build(wanted.backbone, wanted.weights, 32, dropout=0.0)
+    training = phases.Phases(network, Dataset(dataset), wanted, Path(work) / name, lambda *_: None, team)
+    training.run()
+    return network
+
+both = devices.team(keras.distribution.list_devices(), 8)
+assert both.count == 2
+assert devices.team(keras.distribution.list_devices(), 7).count == 1
+alone = run(devices.ALONE, "alone", fine_tune_epochs=2, augment=False)
+cached = backend == "jax"  # from pixels on TensorFlow, from activations on JAX
+run(both, "both", fine_tune_epochs=1, augment=False, cached=cached)
+team = run(both, "both", fine_tune_epochs=2, augment=False, cached=cached)  # goes on after epoch 1
+away = max(float(np.abs(a - b).max()) for a, b in zip(alone.get_weights(), team.get_weights(), strict=True))
+moved = model.build("mobilenetv2", weights, 32)
+far = max(float(np.abs(a - b).max()) for a, b in zip(alone.get_weights(), moved.get_weights(), strict=True))
+print(away, far)
+assert away < 0.1 * far, (away, far)
+team.save(Path(work) / "model.keras")
+keras.saving.load_model(Path(work) / "model.keras", compile=False)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_devices_learn_what_one_does(place, backend, tmp_path):
+    pytest.importorskip(backend, reason="jax is in the dev extra")
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    command = [sys.executable, "-c", TEAM, backend, place / "dataset", place / "backbone.weights.h5", tmp_path]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    assert said.stdout.endswith("done\n"), said.stderr[-3000:]
+    print("AWAY", said.stdout)
+    assert "fine-tune goes on after epoch 1" in said.stderr
