@@ -101,7 +101,8 @@ def computing(network: keras.Model, precision: str) -> Iterator[None]:
     are float32 throughout.
 
     Args:
-        network: What `model.build` returned; compile it anew inside, or it computes as it did before.
+        network: What `model.build` returned. Compile it within, or what was traced before stays; afterwards it is
+            compiled anew, and nothing of the precision is left in it.
         precision: One of PRECISIONS but "auto".
     """
     backbone = model.backbone_layers(network)
@@ -111,6 +112,7 @@ def computing(network: keras.Model, precision: str) -> Iterator[None]:
         yield
     finally:
         _set_policy(backbone[first:], "float32")
+    model.compile_for_training(network, float(network.optimizer.learning_rate))
 
 
 def _set_policy(chosen: Sequence[keras.layers.Layer], policy: str) -> None:

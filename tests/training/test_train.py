@@ -222,10 +222,8 @@ def test_mixed_precision_learns_the_same_and_leaves_a_float32_detector(place):
         digests.add(card["digest"])
     assert len(digests) == 3
     spread = logits["float32"].std()
-    for precision, tolerance in (("mixed_bfloat16", 0.2), ("mixed_float16", 0.05)):
-        away = np.abs(logits[precision] - logits["float32"]).max() / spread
-        print("AWAY", precision, away)
-        assert away < tolerance
+    for precision in ("mixed_bfloat16", "mixed_float16"):
+        assert np.abs(logits[precision] - logits["float32"]).max() < 0.1 * spread  # 0.02 when written
 
 
 TEAM = """
@@ -258,10 +256,9 @@ cached = backend == "jax"  # from pixels on TensorFlow, from activations on JAX
 run(both, "both", fine_tune_epochs=1, augment=False, cached=cached)
 team = run(both, "both", fine_tune_epochs=2, augment=False, cached=cached)  # goes on after epoch 1
 away = max(float(np.abs(a - b).max()) for a, b in zip(alone.get_weights(), team.get_weights(), strict=True))
-moved = model.build("mobilenetv2", weights, 32)
-far = max(float(np.abs(a - b).max()) for a, b in zip(alone.get_weights(), moved.get_weights(), strict=True))
-print(away, far)
-assert away < 0.1 * far, (away, far)
+start = model.build("mobilenetv2", weights, 32)
+learnt = max(float(np.abs(a - b).max()) for a, b in zip(alone.get_weights(), start.get_weights(), strict=True))
+assert away < 0.01 * learnt, (away, learnt)
 team.save(Path(work) / "model.keras")
 keras.saving.load_model(Path(work) / "model.keras", compile=False)
 print("done")
@@ -276,5 +273,4 @@ def test_two_devices_learn_what_one_does(place, backend, tmp_path):
     command = [sys.executable, "-c", TEAM, backend, place / "dataset", place / "backbone.weights.h5", tmp_path]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
     assert said.stdout.endswith("done\n"), said.stderr[-3000:]
-    print("AWAY", said.stdout)
     assert "fine-tune goes on after epoch 1" in said.stderr
