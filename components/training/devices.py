@@ -2,7 +2,7 @@
 
 XLA is left to Keras (`jit_compile="auto"`), whose choice is right here: JAX always, as it would else run operation by
 operation; one GPU on TensorFlow; not MirroredStrategy, which joins gradients outside compiled code; not TensorFlow on
-a processor.
+a processor, where it loses: MobileNetV2 on two cores, 224 pixels, 13 images/s against 175 in training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
