@@ -177,6 +177,9 @@ LEARNT = (
     "batch_size",
     "learning_rate",
     "views",
+    "degrade",
+    "consistency",
+    "cached",
     "precision",
     "seed",
 )

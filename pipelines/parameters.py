@@ -23,11 +23,14 @@ PARAMETERS = {
     "recipe": "deep: the head reads all depths; plain: the top alone, and --view resize256",
     "weights": "imagenet, none (all layers from scratch) or a file",
     "epochs": "phase 1: the head on the frozen backbone (all layers with --weights none)",
-    "fine_tune_epochs": "phase 2: the last layers, rounded out to whole blocks",
+    "fine_tune_epochs": "phase 2: the last layers, rounded out to whole blocks; below 0: plain 10, deep 0",
     "unfreeze_layers": "how many these last layers are",
     "batch_size": "views in a step",
     "learning_rate": "of phase 1; phase 2 has the recipe's own",
     "views": "how often each view is drawn, augmented and degraded",
+    "degrade": "share of training views that is degraded; below 0: plain 0, deep 0.5",
+    "consistency": "pull each view and its degraded ones to one answer, so strongly; deep only",
+    "cached": "compute what is frozen once, and not in every epoch",
     "precision": "auto (what the GPU gains from), float32, mixed_float16 or mixed_bfloat16",
     "degraded": "under which degradations it is judged: all, none, or jpeg:50,scale:0.5,...",
     "cross_source": "also judge on each source left out of training",
@@ -44,19 +47,14 @@ def add_pipeline_options(command: argparse.ArgumentParser, names: Sequence[str] 
     """Add an option for parameters of the training pipeline; one that is not given is not in the namespace."""
     for name in names:
         default = pipeline_defaults()[name]
-        kind = (
-            {"action": "store_true"}
-            if default is False
-            else {"type": type(default), "metavar": METAVARS[type(default)]}
-        )
-        command.add_argument(
-            "--" + name.replace("_", "-"),
-            default=argparse.SUPPRESS,
-            help=PARAMETERS[name]
-            if default is False
-            else f"{PARAMETERS[name]} ({default if default != '' else 'none'})",
-            **kind,
-        )
+        flag, told = "--" + name.replace("_", "-"), PARAMETERS[name]
+        if isinstance(default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        else:
+            kind = {"type": type(default), "metavar": METAVARS[type(default)]}
+        if default is not False:
+            told += f" ({'yes' if default is True else default if default != '' else 'none'})"
+        command.add_argument(flag, default=argparse.SUPPRESS, help=told, **kind)
 
 
 @cache

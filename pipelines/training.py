@@ -36,7 +36,7 @@ def training(
     media: str,
     shards: int = 2,  # two run at a time on a laptop; on a cluster, as many pods as it can spare
     sampling: str = "even:8",
-    view: str = "crops256x5",  # traces of generators are lost when a picture is made smaller
+    view: str = "crops256x9",  # traces of generators are lost when a picture is made smaller
     delivery: str = "as-is",
     balance: str = "weights",  # keeps every picture, where undersampling would throw some away
     hold_out: str = "",
@@ -46,11 +46,14 @@ def training(
     weights: str = "imagenet",
     recipe: str = "deep",
     epochs: int = 10,
-    fine_tune_epochs: int = 10,
+    fine_tune_epochs: int = -1,  # the recipe's own
     unfreeze_layers: int = 20,
     batch_size: int = 32,
     learning_rate: float = 1e-3,
-    views: int = 3,
+    views: int = 2,
+    degrade: float = -1.0,  # the recipe's own
+    consistency: float = 0.0,
+    cached: bool = True,
     precision: str = "auto",
     degraded: str = "all",
     cross_source: bool = False,  # minutes more
@@ -92,6 +95,9 @@ def training(
         batch_size=batch_size,
         learning_rate=learning_rate,
         views=views,
+        degrade=degrade,
+        consistency=consistency,
+        cached=cached,
         precision=precision,
         seed=seed,
         work=dsl.WORKSPACE_PATH_PLACEHOLDER,

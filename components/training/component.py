@@ -22,6 +22,7 @@ def train(
     model: dsl.Output[dsl.Model],
     curves: dsl.Output[dsl.HTML],
     degrade: float = -1.0,
+    consistency: float = 0.0,
     cached: bool = True,
     precision: str = "auto",
 ):
@@ -33,7 +34,7 @@ def train(
         weights: imagenet, none, or a weights file.
         recipe: What the head reads and how it learns: plain or deep.
         epochs: Of phase 1, the backbone frozen.
-        fine_tune_epochs: Of phase 2, the last layers unfrozen.
+        fine_tune_epochs: Of phase 2, the last layers unfrozen; below 0 for the recipe's own.
         unfreeze_layers: How many layers learn in phase 2, rounded out to whole blocks.
         batch_size: Views in a step.
         learning_rate: Of phase 1.
@@ -43,6 +44,7 @@ def train(
         model: The detector's directory.
         curves: The page with the learning curves.
         degrade: Share of views that is degraded; below 0 for the recipe's own.
+        consistency: How strongly a view as it is and degraded are pulled to one logit.
         cached: Compute what is frozen once and not in every epoch.
         precision: Of the backbone in training: auto, float32, mixed_float16 or mixed_bfloat16.
     """
@@ -51,6 +53,7 @@ def train(
     card = train.train(
         dataset.path, model.path, report=curves.path, work=work, backbone=backbone, weights=weights, recipe=recipe,
         epochs=epochs, fine_tune_epochs=fine_tune_epochs, unfreeze_layers=unfreeze_layers, batch_size=batch_size,
-        learning_rate=learning_rate, views=views, degrade=degrade, cached=cached, precision=precision, seed=seed,
+        learning_rate=learning_rate, views=views, degrade=degrade, consistency=consistency, cached=cached,
+        precision=precision, seed=seed,
     )  # fmt: skip
     model.metadata.update(digest=card["digest"], framework=card["versions"]["backend"])

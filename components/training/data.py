@@ -59,6 +59,7 @@ class Batches(keras.utils.PyDataset):
         shuffle: Draw the order anew in each epoch.
         augment: Augment the views.
         degrade: Share of the views that is degraded, [0, 1], of both labels alike.
+        paired: Leave the views of epoch 0 as they are, and degrade all of every other one.
         parts: Every batch divides into so many equal ones: the last is filled up with samples of the epoch's start.
     """
 
@@ -72,11 +73,12 @@ class Batches(keras.utils.PyDataset):
         shuffle: bool = False,
         augment: bool = False,
         degrade: float = 0.0,
+        paired: bool = False,
         parts: int = 1,
     ):
         super().__init__(workers=1)
         self.dataset, self.batch_size, self.parts = dataset, batch_size, parts
-        self.seed, self.shuffle, self.augment, self.degrade = seed, shuffle, augment, degrade
+        self.seed, self.shuffle, self.augment, self.degrade, self.paired = seed, shuffle, augment, degrade, paired
         views = dataset.view_shape[0]
         self.row = np.repeat(rows, views)
         self.view = np.tile(np.arange(views), len(rows))
@@ -91,7 +93,9 @@ class Batches(keras.utils.PyDataset):
         order = rng.permutation(len(self.row)) if self.shuffle else np.arange(len(self.row))
         self.order = np.resize(order, -(-len(order) // self.parts) * self.parts)  # which repeats from the start
         self.degrading = rng.spawn(1)[0]
-        self.augmentation = augmenter(int(rng.integers(2**31))) if self.augment else None
+        untouched = self.paired and epoch == 0
+        self.share = 0.0 if untouched else 1.0 if self.paired else self.degrade
+        self.augmentation = augmenter(int(rng.integers(2**31))) if self.augment and not untouched else None
 
     @property
     def samples(self) -> int:
@@ -109,8 +113,8 @@ class Batches(keras.utils.PyDataset):
         """Return the pixels of some samples, float32, (samples, size, size, 3)."""
         rows, places = np.unique(self.row[chosen], return_inverse=True)
         views = self.dataset.views(rows)[places, self.view[chosen]]
-        if self.degrade:
-            views = degraded(views, self.kind[chosen], self.degrade, self.degrading)
+        if self.share:
+            views = degraded(views, self.kind[chosen], self.share, self.degrading)
         pixels = views.astype("float32")
         return pixels if self.augmentation is None else self.augmentation(pixels)
 

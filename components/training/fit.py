@@ -164,22 +164,59 @@ class _Progress(keras.callbacks.Callback):
         )
 
 
-def solve_head(network: keras.Model, features: np.ndarray, label: np.ndarray, weight: np.ndarray) -> None:
-    """Set the last layer to the regularised logistic regression of its features, by L-BFGS.
+def solve_head(
+    network: keras.Model, features: np.ndarray, label: np.ndarray, weight: np.ndarray, draws: int, consistency: float
+) -> None:
+    """Set the last layer to the solution of `logistic`.
 
     The problem is convex, and with thousands of features of a few thousand views Adam is far from its solution after
     ten epochs: on native crops of the reference media, ROC AUC 0.967 against 0.993.
 
     Args:
         network: With layers `head_scale` and `head_logit`.
-        features: Standardised, (samples, features).
+        features: As in `logistic`, with the three that follow.
         label: 0 real, 1 fake, (samples,).
         weight: Of the samples, (samples,).
+        draws: Draws of the same views.
+        consistency: How strongly the draws of one view are pulled together.
     """
+    kernel, bias = logistic(features, label, weight, draws, consistency)
+    network.get_layer("head_logit").set_weights([kernel[:, None], bias])
+
+
+def logistic(
+    features: np.ndarray, label: np.ndarray, weight: np.ndarray, draws: int = 1, consistency: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Solve the regularised logistic regression of features, by L-BFGS.
+
+    Args:
+        features: Standardised float32, (draws * samples, features), draw by draw.
+        label: 0 real, 1 fake, of each row.
+        weight: Of each row in the loss.
+        draws: Draws of the same views; of several the first is the one that the others are compared with.
+        consistency: Weight of half the squared difference between the logits of a view in two draws, in units of one
+            view's loss. At 0 the draws are independent samples.
+
+    Returns:
+        Kernel, float32, (features,), and bias, float32, (1,).
+    """
+    from scipy.linalg import solve_triangular
     from sklearn.linear_model import LogisticRegression
 
     solver = LogisticRegression(C=SOLVER_C, max_iter=SOLVER_ITERATIONS)
+    root = None
+    if consistency:
+        # A quadratic penalty is a ridge in other coordinates: w'Pw = u'u where P = RR' and w = R'^-1 u.
+        first, *others = np.split(features, draws)
+        apart = np.concatenate([other - first for other in others])
+        penalty = consistency * SOLVER_C * (apart.T @ apart)
+        penalty[np.diag_indices_from(penalty)] += 1.0
+        root = np.linalg.cholesky(penalty)
+        features = solve_triangular(root, features.T, lower=True).T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it stopped at max_iter is meant
         solver.fit(features, label, weight)
-    network.get_layer("head_logit").set_weights([solver.coef_.T.astype("float32"), solver.intercept_.astype("float32")])
+    kernel = solver.coef_[0]
+    if root is not None:
+        kernel = solve_triangular(root, kernel, lower=True, trans="T")
+    return kernel.astype("float32"), solver.intercept_.astype("float32")

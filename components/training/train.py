@@ -32,7 +32,7 @@ class Settings:
         recipe: A key of `phases.RECIPES`: "plain" is the mission's, "deep" what the ablation shows best. From scratch
             the head always reads the top alone.
         epochs: Of phase 1, the backbone frozen; from scratch the two phases are one, of both numbers together.
-        fine_tune_epochs: Of phase 2; 0 leaves it out.
+        fine_tune_epochs: Of phase 2; 0 leaves it out, below 0 for the recipe's own.
         unfreeze_layers: Layers that learn in phase 2, rounded outward to whole blocks.
         batch_size: 32 fits any GPU and gives a small set enough steps.
         learning_rate: Of Adam in phase 1 and from scratch.
@@ -41,6 +41,8 @@ class Settings:
         augment: Draw rotation, flip, zoom, brightness and contrast.
         degrade: Share of views that is degraded, of both labels alike; below 0 for the recipe's own.
         cached: Compute what is frozen once, where it fits, and not in every epoch.
+        consistency: How strongly a view as it is and degraded are pulled to one logit, where the head is solved; 0 for
+            not at all, as the ablation shows best.
         views: How many times each view is drawn, augmented and degraded, for the cache; epochs take turns.
         cache_gigabytes: What activations may take on disk, at most half of what is free.
         precision: One of `devices.PRECISIONS`, of the backbone in training; "auto" is what the devices gain from.
@@ -51,7 +53,7 @@ class Settings:
     weights: str = "imagenet"
     recipe: str = "plain"
     epochs: int = 10
-    fine_tune_epochs: int = 10
+    fine_tune_epochs: int = -1
     unfreeze_layers: int = 20
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -60,7 +62,8 @@ class Settings:
     augment: bool = True
     degrade: float = -1.0
     cached: bool = True
-    views: int = 3
+    consistency: float = 0.0
+    views: int = 2
     cache_gigabytes: float = 8.0
     precision: str = "auto"
     seed: int = 0
@@ -76,6 +79,13 @@ class Settings:
             object.__setattr__(self, "fine_tune_learning_rate", own.fine_tune_learning_rate)
         if self.degrade < 0:
             object.__setattr__(self, "degrade", own.degrade)
+        if self.fine_tune_epochs < 0:
+            object.__setattr__(self, "fine_tune_epochs", own.fine_tune_epochs)
+        if self.consistency and not (own.solved and self.weights != "none" and self.degrade and self.views > 1):
+            raise InputError(
+                f"consistency is {self.consistency:g}; it needs recipe deep, pretrained weights, degrade above 0 and "
+                "views of at least 2: a view as it is beside its degraded ones"
+            )
         object.__setattr__(self, "precision", devices.resolve(self.precision))
 
     def key(self, dataset_digest: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from components.errors import InputError
-from components.training import data, model
+from components.training import data, fit, model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,6 +135,26 @@ def test_degradations_fall_on_a_share_of_the_views_whatever_their_label():
     changed = (found != views).any(axis=(1, 2, 3))
     assert 70 < changed.sum() < 130
     assert found.dtype == np.uint8
+
+
+def test_the_solved_head_minimises_loss_and_disagreement():
+    random = np.random.default_rng(0)
+    first = random.normal(size=(60, 5)).astype("float32")
+    features = np.concatenate([first, first + random.normal(size=(60, 5)).astype("float32") * [0, 0, 0, 1, 2]])
+    label, weight = np.tile(first[:, 0] + first[:, 4] > 0, 2).astype(int), random.uniform(0.5, 2, 120)
+
+    def objective(kernel, bias, consistency):
+        logit = features @ kernel + bias
+        loss = weight @ np.logaddexp(0, np.where(label == 1, -logit, logit))
+        return fit.SOLVER_C * (loss + consistency / 2 * np.square(np.diff(np.split(logit, 2), axis=0)).sum()) + (
+            kernel @ kernel / 2
+        )
+
+    for consistency in (0.0, 5.0):
+        kernel, bias = fit.logistic(features, label, weight, draws=2, consistency=consistency)
+        best = objective(kernel, bias, consistency)
+        for step in random.normal(size=(50, 6)) * 0.03:
+            assert objective(kernel + step[:5], bias + step[5:], consistency) > best - 1e-6
 
 
 STEPS = """

@@ -175,6 +175,27 @@ def test_deep_recipe_tells_the_planted_trace(place):
     assert card["settings"]["degrade"] == 0.0
 
 
+def test_consistency_pulls_the_draws_of_a_view_together(place):
+    import keras
+
+    from components.training import data, train
+
+    rows = Dataset(place / "dataset")
+    wanted = settings(place, recipe="deep", fine_tune_epochs=0, degrade=0.5)
+    batches = data.Batches(rows, rows.rows("train"), 8, augment=True, degrade=0.5, paired=True)
+    as_it_is = np.concatenate(rows.views(rows.rows("train")))
+    assert np.array_equal(batches.pixels(np.arange(batches.samples)), as_it_is)
+    batches.begin_epoch(1)
+    degraded = batches.pixels(np.arange(batches.samples))
+    apart = {}
+    for consistency in (0.0, 10.0):
+        train.train(place / "dataset", place / f"pulled-{consistency}", **wanted, consistency=consistency)
+        network = keras.saving.load_model(place / f"pulled-{consistency}" / "model.keras", compile=False)
+        clean, changed = (network.predict_on_batch(np.asarray(pixels)) for pixels in (as_it_is, degraded))
+        apart[consistency] = np.std(clean - changed) / np.std(clean)
+    assert apart[10.0] < apart[0.0]
+
+
 def test_from_scratch_all_layers_learn(place, capfd):
     from components.training import train
 
@@ -195,7 +216,7 @@ def test_one_label_alone_cannot_be_trained_on(place):
     assert not (place / "never").exists()
 
 
-@pytest.mark.parametrize(("name", "value"), [("recipe", "best"), ("epochs", 0), ("views", 0)])
+@pytest.mark.parametrize(("name", "value"), [("recipe", "best"), ("epochs", 0), ("views", 0), ("consistency", 1.0)])
 def test_settings_that_make_no_sense_are_told(name, value):
     from components.training import train
 
