@@ -38,12 +38,12 @@ def train(
         unfreeze_layers: How many layers learn in phase 2, rounded out to whole blocks.
         batch_size: Views in a step.
         learning_rate: Of phase 1.
-        views: How often each view is drawn, augmented and degraded, for the kept activations.
+        views: How often each view is drawn for the kept activations: once as it is, then augmented and degraded.
         seed: Of everything that is drawn.
         work: A directory that outlives the step's process, where a training that was killed goes on.
         model: The detector's directory.
         curves: The page with the learning curves.
-        degrade: Share of views that is degraded; below 0 for the recipe's own.
+        degrade: Share of views that is degraded after the first draw; below 0 for the recipe's own.
         consistency: How strongly a view as it is and degraded are pulled to one logit.
         cached: Compute what is frozen once and not in every epoch.
         precision: Of the backbone in training: auto, float32, mixed_float16 or mixed_bfloat16.

@@ -13,6 +13,11 @@ def render(history: dict[str, list[dict[str, float]]], card: dict[str, Any]) -> 
         card: The detector's card.
     """
     epochs = [metrics for phase in history.values() for metrics in phase]
+    learnt = page.section(
+        "Learning curves",
+        page.figure(_plot(history), "Loss and ROC AUC by epoch; a dotted line is where the next phase began."),
+        note="Validation far above training in loss means that the pictures were learnt by heart.",
+    )
     settings = [{"setting": name, "value": str(value)} for name, value in card["settings"].items()]
     return page.page(
         "Training",
@@ -26,16 +31,34 @@ def render(history: dict[str, list[dict[str, float]]], card: dict[str, Any]) -> 
                     "validation loss": card["validation"]["loss"],
                 }
             ),
-            page.section(
-                "Learning curves",
-                page.figure(_plot(history), "Loss and ROC AUC by epoch; a dotted line is where the next phase began."),
-                note="Validation far above training in loss means that the pictures were learnt by heart.",
-            ),
+            learnt if len(epochs) > 1 else "",
+            _depths(card["depths"]),
             page.section("Settings", page.table(settings)),
         ],
         lead=card.get("note")
         or f"From weights {card['weights']['name']}, recipe {card['recipe']}, view {card['view']}.",
         footer=f"Detector {card['digest'][:12]}, dataset {card['dataset_digest'][:12]}, commit {card['commit'][:12]}",
+    )
+
+
+def _depths(depths: list[dict[str, Any]]) -> str:
+    if not depths:
+        return ""
+    *each, together = depths
+    rows = [
+        {"read": one["layer"], "pixels": f"{one['pixels']} x {one['pixels']}", "features": one["features"]}
+        | {"auc": one["auc"]}
+        for one in each
+    ]
+    rows[-1]["read"] += ", the top alone"
+    rows.append({"read": "all together: this detector's head", "pixels": "", **together})
+    columns = {"read": "the head reads", "pixels": "resolution", "features": "features", "auc": "validation ROC AUC"}
+    return page.section(
+        "What the head reads",
+        page.table(rows, columns),
+        note="The head was solved, not trained in epochs: a regularised logistic regression of the mean and the spread "
+        "of the activations at each depth. Solved on each depth alone, it tells on its own validation pictures and "
+        "frames as far as this.",
     )
 
 

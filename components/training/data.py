@@ -48,8 +48,8 @@ def augmenter(seed: int) -> Augment:
 class Batches(keras.utils.PyDataset):
     """The views of some rows, each view a sample, read from the shards in the order needed.
 
-    Order, degradations and augmentation of an epoch depend on the seed and the epoch alone, so a run that was cut
-    short goes on as if it had not been.
+    Epoch 0 shows every view as it is; the further ones augment and degrade. Order, degradations and augmentation of an
+    epoch depend on the seed and the epoch alone, so a run that was cut short goes on as if it had not been.
 
     Args:
         dataset: Where the rows are.
@@ -59,7 +59,6 @@ class Batches(keras.utils.PyDataset):
         shuffle: Draw the order anew in each epoch.
         augment: Augment the views.
         degrade: Share of the views that is degraded, [0, 1], of both labels alike.
-        paired: Leave the views of epoch 0 as they are, and degrade all of every other one.
         parts: Every batch divides into so many equal ones: the last is filled up with samples of the epoch's start.
     """
 
@@ -73,12 +72,11 @@ class Batches(keras.utils.PyDataset):
         shuffle: bool = False,
         augment: bool = False,
         degrade: float = 0.0,
-        paired: bool = False,
         parts: int = 1,
     ):
         super().__init__(workers=1)
         self.dataset, self.batch_size, self.parts = dataset, batch_size, parts
-        self.seed, self.shuffle, self.augment, self.degrade, self.paired = seed, shuffle, augment, degrade, paired
+        self.seed, self.shuffle, self.augment, self.degrade = seed, shuffle, augment, degrade
         views = dataset.view_shape[0]
         self.row = np.repeat(rows, views)
         self.view = np.tile(np.arange(views), len(rows))
@@ -93,9 +91,8 @@ class Batches(keras.utils.PyDataset):
         order = rng.permutation(len(self.row)) if self.shuffle else np.arange(len(self.row))
         self.order = np.resize(order, -(-len(order) // self.parts) * self.parts)  # which repeats from the start
         self.degrading = rng.spawn(1)[0]
-        untouched = self.paired and epoch == 0
-        self.share = 0.0 if untouched else 1.0 if self.paired else self.degrade
-        self.augmentation = augmenter(int(rng.integers(2**31))) if self.augment and not untouched else None
+        self.share = self.degrade if epoch else 0.0
+        self.augmentation = augmenter(int(rng.integers(2**31))) if self.augment and epoch else None
 
     @property
     def samples(self) -> int:

@@ -26,7 +26,8 @@ class Recipe:
         depths: Depths of the backbone whose average-pooled features the head reads.
         spread: Whether it reads their standard deviation over the view as well.
         solved: Whether the head is the regularised logistic regression of its features, in place of ten epochs.
-        degrade: Share of the views that is degraded.
+        augment: Whether rotation, flip, zoom, brightness and contrast are drawn.
+        degrade: Share of the views that is degraded, after the first draw.
         fine_tune_epochs: Of phase 2.
         fine_tune_learning_rate: Of phase 2.
     """
@@ -34,6 +35,7 @@ class Recipe:
     depths: int
     spread: bool
     solved: bool
+    augment: bool
     degrade: float
     fine_tune_epochs: int
     fine_tune_learning_rate: float
@@ -43,12 +45,36 @@ RECIPES = {
     # The mission's: the top of the backbone, both phases by gradient. A tenth of the rate of phase 1 in phase 2:
     # pretrained weights are to be adjusted, not replaced.
     "plain": Recipe(
-        depths=1, spread=False, solved=False, degrade=0.0, fine_tune_epochs=10, fine_tune_learning_rate=1e-4
+        depths=1,
+        spread=False,
+        solved=False,
+        augment=True,
+        degrade=0.0,
+        fine_tune_epochs=10,
+        fine_tune_learning_rate=1e-4,
     ),
-    # Traces of generators lie in early layers and in how much an activation varies. Once the head is solved, phase 2
-    # has not lowered the validation loss on the reference media in any run; it is there for more of them.
-    "deep": Recipe(depths=8, spread=True, solved=True, degrade=0.5, fine_tune_epochs=0, fine_tune_learning_rate=1e-5),
+    # Traces of generators lie in early layers and in how much an activation varies. What augmentation draws, degraded
+    # crops have already. Once the head is solved, phase 2 has not lowered the validation loss on the reference media in
+    # any run; it is there for more of them.
+    "deep": Recipe(
+        depths=8,
+        spread=True,
+        solved=True,
+        augment=False,
+        degrade=1.0,
+        fine_tune_epochs=0,
+        fine_tune_learning_rate=1e-5,
+    ),
 }
+# With weights "none", whatever the recipe asked for: there are no depths yet to read.
+SCRATCH = Recipe(
+    depths=1, spread=False, solved=False, augment=True, degrade=0.5, fine_tune_epochs=10, fine_tune_learning_rate=1e-4
+)
+
+
+def recipe_for(name: str, weights: str) -> Recipe:
+    """Return the recipe of a name, or that of a training from scratch."""
+    return SCRATCH if weights == "none" else RECIPES[name]
 
 
 class Phases:
@@ -74,8 +100,9 @@ class Phases:
         team: devices.Team = devices.ALONE,
     ):
         self.network, self.rows, self.wanted, self.work, self.on_epoch = network, rows, wanted, work, on_epoch
-        self.recipe, self.team = RECIPES[wanted.recipe], team
+        self.recipe, self.team = recipe_for(wanted.recipe, wanted.weights), team
         self.history: dict[str, list[dict[str, float]]] = {}
+        self.depths: list[dict[str, Any]] = []
         self.validation = data.Batches(rows, rows.rows("validation"), wanted.batch_size, parts=team.count)
         self.train = self._views(wanted.augment, wanted.degrade)
 
@@ -89,7 +116,6 @@ class Phases:
             shuffle=True,
             augment=augment,
             degrade=degrade,
-            paired=wanted.consistency > 0,
             parts=self.team.count,
         )
 
@@ -207,9 +233,32 @@ class Phases:
             loss = keras.losses.binary_crossentropy(answer, np.asarray(logit), from_logits=True)
             metrics |= {f"{prefix}loss": float(loss), f"{prefix}auc": data.roc_auc(answer, np.asarray(logit))}
         metrics["seconds"] = time.monotonic() - began
+        self.depths = self._ablate(scaled, np.asarray(standard(np.asarray(validation.arrays[0]))), label, weight)
         self.history["head"] = [metrics]
         self.on_epoch("head", 0, metrics)
         say("train", f"head solved: validation loss {metrics['val_loss']:.3f}, AUC {metrics['val_auc']:.3f}")
+
+    def _ablate(
+        self, train: np.ndarray, validation: np.ndarray, label: np.ndarray, weight: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """Solve the head on each depth alone, and measure all of them together: what the head's answer rests on."""
+        pools = [layer for layer in self.network.layers if layer.name.startswith("head_pool_")]
+        pools = [layer for layer in pools if not layer.name.startswith("head_pool_square_")]
+        widths = [tensor.shape[-1] for tensor in self.network.get_layer("head_features").input]
+        depth = np.repeat(np.arange(len(widths)) % len(pools), widths)
+        every = self.rows.view_shape[0]
+
+        def measured(chosen: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> dict[str, Any]:
+            logit = (validation[:, chosen] @ kernel + bias).reshape(-1, every).mean(axis=1)
+            return {"features": int(chosen.sum()), "auc": data.roc_auc(self.validation.label[::every], logit)}
+
+        found = [
+            {"layer": pool.name.removeprefix("head_pool_"), "pixels": pool.input.shape[1]}
+            | measured(depth == number, *fit.logistic(train[:, depth == number], label, weight))
+            for number, pool in enumerate(pools)
+        ]
+        kernel, bias = self.network.get_layer("head_logit").get_weights()
+        return [*found, measured(depth >= 0, kernel[:, 0], bias)]
 
     def _fit(
         self, phase: str, epochs: int, low: list[Any], kept: tuple | None, draws: int, beat_start: bool = False

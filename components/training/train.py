@@ -38,12 +38,14 @@ class Settings:
         learning_rate: Of Adam in phase 1 and from scratch.
         fine_tune_learning_rate: Of Adam in phase 2; 0 for the recipe's own.
         dropout: Before the last layer, as EfficientNetB0 has it.
-        augment: Draw rotation, flip, zoom, brightness and contrast.
-        degrade: Share of views that is degraded, of both labels alike; below 0 for the recipe's own.
+        augment: Draw rotation, flip, zoom, brightness and contrast; None for the recipe's own.
+        degrade: Share of views that is degraded after the first draw, of both labels alike; below 0 for the recipe's
+            own.
         cached: Compute what is frozen once, where it fits, and not in every epoch.
         consistency: How strongly a view as it is and degraded are pulled to one logit, where the head is solved; 0 for
             not at all, as the ablation shows best.
-        views: How many times each view is drawn, augmented and degraded, for the cache; epochs take turns.
+        views: How many times each view is drawn for the cache: once as it is, then augmented and degraded; epochs take
+            turns.
         cache_gigabytes: What activations may take on disk, at most half of what is free.
         precision: One of `devices.PRECISIONS`, of the backbone in training; "auto" is what the devices gain from.
         seed: Of all that is drawn: the same seed gives the same detector.
@@ -59,7 +61,7 @@ class Settings:
     learning_rate: float = 1e-3
     fine_tune_learning_rate: float = 0.0
     dropout: float = 0.2
-    augment: bool = True
+    augment: bool | None = None
     degrade: float = -1.0
     cached: bool = True
     consistency: float = 0.0
@@ -74,14 +76,16 @@ class Settings:
         for name in ("epochs", "batch_size", "unfreeze_layers", "views"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        own = phases.RECIPES[self.recipe]
+        own = phases.recipe_for(self.recipe, self.weights)
         if self.fine_tune_learning_rate <= 0:
             object.__setattr__(self, "fine_tune_learning_rate", own.fine_tune_learning_rate)
+        if self.augment is None:
+            object.__setattr__(self, "augment", own.augment)
         if self.degrade < 0:
             object.__setattr__(self, "degrade", own.degrade)
         if self.fine_tune_epochs < 0:
             object.__setattr__(self, "fine_tune_epochs", own.fine_tune_epochs)
-        if self.consistency and not (own.solved and self.weights != "none" and self.degrade and self.views > 1):
+        if self.consistency and not (own.solved and self.degrade and self.views > 1):
             raise InputError(
                 f"consistency is {self.consistency:g}; it needs recipe deep, pretrained weights, degrade above 0 and "
                 "views of at least 2: a view as it is beside its degraded ones"
@@ -120,7 +124,7 @@ def train(
     work = Path(work or home.run_home() / "training") / wanted.key(rows.digest)
     keras.utils.clear_session()  # layers are numbered anew: the names are part of the detector's digest
     keras.utils.set_random_seed(wanted.seed)
-    recipe = phases.RECIPES["plain" if wanted.weights == "none" else wanted.recipe]
+    recipe = phases.recipe_for(wanted.recipe, wanted.weights)
     team = devices.team(devices.accelerators(), wanted.batch_size)
     with team.scope():
         network = model.build(
@@ -141,6 +145,7 @@ def train(
         with devices.computing(network, wanted.precision):
             card |= training.run()
         card |= calibration.calibrate(network, rows, seed=wanted.seed)
+        card["depths"] = training.depths
         card["epochs"] = {phase: len(metrics) for phase, metrics in training.history.items()}
         card["validation"] = training.best() if wanted.precision == "float32" else training.measure()
         card = detector.save(output, network, card)

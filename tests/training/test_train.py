@@ -163,9 +163,14 @@ def test_deep_recipe_tells_the_planted_trace(place):
     from components.detector import Detector
     from components.training import train
 
-    assert train.Settings(recipe="deep").degrade == 0.5
+    assert train.Settings(recipe="deep").degrade == 1.0
     wanted = settings(place, recipe="deep", fine_tune_epochs=1, augment=False, degrade=0.0)  # 16 pictures are few
-    card = train.train(place / "dataset", place / "deep", **wanted)
+    card = train.train(place / "dataset", place / "deep", report=place / "deep.html", **wanted)
+    assert [one["features"] for one in card["depths"][:-1]] == [64, 192, 288, 384, 768, 1152, 1920, 2560]
+    assert card["depths"][-1]["features"] == sum(one["features"] for one in card["depths"][:-1])
+    assert all(0 <= one["auc"] <= 1 for one in card["depths"])
+    assert card["depths"][-2]["layer"] == "out_relu"
+    assert "What the head reads" in (place / "deep.html").read_text()
     rows = Dataset(place / "dataset")
     chosen = rows.rows("validation")
     logits = Detector(place / "deep").logits(rows.views(chosen))
@@ -182,7 +187,7 @@ def test_consistency_pulls_the_draws_of_a_view_together(place):
 
     rows = Dataset(place / "dataset")
     wanted = settings(place, recipe="deep", fine_tune_epochs=0, degrade=0.5)
-    batches = data.Batches(rows, rows.rows("train"), 8, augment=True, degrade=0.5, paired=True)
+    batches = data.Batches(rows, rows.rows("train"), 8, augment=True, degrade=0.5)
     as_it_is = np.concatenate(rows.views(rows.rows("train")))
     assert np.array_equal(batches.pixels(np.arange(batches.samples)), as_it_is)
     batches.begin_epoch(1)
