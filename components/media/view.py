@@ -24,8 +24,8 @@ class ViewPolicy:
 
     `resizeN`: the shorter side brought to N, the centre cut to N x N. Not squeezed, because that would stretch the
     traces of generators in one direction by an amount that tells the layout; not padded, because the borders would
-    tell it. `cropsNxK`: K crops of N x N at native resolution, where those traces are still whole. `bothNxK`: both,
-    resized first.
+    tell it. `cropsNxK`: K crops (9 unless given) of N x N at native resolution, where those traces are still whole.
+    `bothNxK`: both, resized first.
 
     Args:
         kind: resize, crops or both.
@@ -48,11 +48,11 @@ class ViewPolicy:
         if not found or (kind == "resize" and (crops or rank)) or not 32 <= int(size or 256) <= 1024 or crops == "0":
             raise InputError(
                 f"view is {text!r}; it must be resizeSIZE, cropsSIZExCOUNT[:grid|:texture] or bothSIZExCOUNT, "
-                "SIZE from 32 to 1024, such as resize256 or crops256x5"
+                "SIZE from 32 to 1024, such as resize256 or crops256x9"
             )
         if kind == "resize":
             return cls("resize", int(size or 256))
-        return cls(kind, int(size or 256), int(crops or 5), rank or "grid")
+        return cls(kind, int(size or 256), int(crops or 9), rank or "grid")
 
     def __str__(self) -> str:
         return f"resize{self.size}" if self.kind == "resize" else f"{self.kind}{self.size}x{self.crops}:{self.rank}"

@@ -24,9 +24,9 @@ def one(path, view="resize64", delivery="as-is") -> tuple[np.ndarray, dict]:
     [
         ("resize256", "resize256", (1, 256, 256, 3)),
         ("resize64", "resize64", (1, 64, 64, 3)),
-        ("crops", "crops256x5:grid", (5, 256, 256, 3)),
+        ("crops", "crops256x9:grid", (9, 256, 256, 3)),
         ("crops224x9:texture", "crops224x9:texture", (9, 224, 224, 3)),
-        ("both", "both256x5:grid", (6, 256, 256, 3)),
+        ("both", "both256x9:grid", (10, 256, 256, 3)),
         ("both128x2:texture", "both128x2:texture", (3, 128, 128, 3)),
     ],
 )
