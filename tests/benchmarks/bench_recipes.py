@@ -19,6 +19,7 @@ from components.evaluation.selective import risk_coverage
 from components.media import degradations
 from components.media.pictures import read_picture
 from components.media.view import Delivery, ViewPolicy
+from components.progress import follow
 from components.training import fit, model, phases
 from components.units import Units
 
@@ -101,7 +102,7 @@ class Features:
         self.columns = {"all": slice(None), "top": np.concatenate(top)}
         self.read = keras.Model(network.inputs, pooled.output).predict_on_batch
         parts: dict[str, list[np.ndarray]] = {}
-        for number, path in enumerate(files):
+        for number, path in enumerate(follow(files, "bench", "pictures", len(files))):
             for name, views in self._shown(number, read_picture(path).pixels):
                 parts.setdefault(name, []).append(np.asarray(self.read(views.astype("float32"))).astype("float16"))
         self.kept = {name: np.stack(some) for name, some in parts.items()}
