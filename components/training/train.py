@@ -1,5 +1,6 @@
 """Stage: from a dataset to a trained detector."""
 
+import fcntl
 import hashlib
 import importlib
 import itertools
@@ -8,6 +9,8 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -116,7 +119,8 @@ def train(
         The detector's card.
 
     Raises:
-        InputError: The dataset or a setting cannot be used, or weights or the tracking server cannot be had.
+        InputError: The dataset or a setting cannot be used, weights or the tracking server cannot be had, or the same
+            training is under way in another process.
     """
     wanted = Settings(**settings)
     rows = Dataset(dataset)
@@ -138,7 +142,7 @@ def train(
     card = _card(rows, wanted) | {"devices": devices.kinds()[: team.count]}
     say("train", f"in {wanted.precision} on {', '.join(card['devices'])}")
     tags = {"commit": card["commit"], "dataset": rows.digest, **card["versions"]}
-    with registry.TrackedRun(name=f"train {wanted.backbone}") as run:
+    with _alone(work), registry.TrackedRun(name=f"train {wanted.backbone}") as run:
         run.log(params=card["settings"] | {"view": card["view"], "sampling": card["sampling"]}, tags=tags)
         card["mlflow_run"] = run.run_id
         training = phases.Phases(network, rows, wanted, work, _recorder(run), team)
@@ -156,6 +160,20 @@ def train(
     shutil.rmtree(work, ignore_errors=True)
     say("train", f"done: validation AUC {card['validation']['auc']:.3f}, detector {card['digest'][:12]}")
     return card
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Keep a second training with the same arguments from writing into the first one's files."""
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which ends with the process, however it ends
+        except OSError as error:
+            raise InputError(
+                f"the same training is under way in another process, which works in {work}; wait for it"
+            ) from error
+        yield
 
 
 def _recorder(run: registry.TrackedRun) -> phases.OnEpoch:

@@ -25,7 +25,8 @@ def rows(media: Path | None, work: Path) -> Iterator[dict[str, Any]]:
         (path, label) for label, place in enumerate(("real/ffhq", "fake/stylegan2")) for path in _media(media, place)
     ]
     yield _row("mobilenetv2", "MobileNetV2", str(Path(media).parent / WEIGHTS), files, work, 5.0)
-    fresh = work / "efficientnetb0.weights.h5"  # a saved backbone; what it learnt is no matter for the time
+    fresh = work / "efficientnetb0.weights.h5"  # a saved backbone; what it learnt is no matter for the time of an epoch
+    fit.PATIENCE = EPOCHS  # it learns little, and where each side would stop early would be chance
     keras.applications.EfficientNetB0(include_top=False, weights=None).save_weights(fresh)
     yield _row("efficientnetb0", "EfficientNetB0", str(fresh), files, work, 4.5)
 

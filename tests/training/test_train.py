@@ -1,5 +1,6 @@
 """Training end to end on a tiny dataset, with a small backbone whose weights are made here."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -210,6 +211,21 @@ def test_from_scratch_all_layers_learn(place, capfd):
     assert card["unfrozen"] == {"layers": "all"}
     assert list(card["epochs"]) == ["scratch"]
     assert "from scratch: all layers learn" in capfd.readouterr().err
+
+
+def test_the_same_training_does_not_run_twice_at_once(place):
+    from components.training import train
+
+    wanted = settings(place, epochs=1, fine_tune_epochs=0)
+    rows = Dataset(place / "dataset")
+    work = place / "twice" / train.Settings(**wanted).key(rows.digest)
+    work.mkdir(parents=True)
+    with open(work / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="under way in another process"):
+            train.train(place / "dataset", place / "second", work=place / "twice", **wanted)
+    train.train(place / "dataset", place / "second", work=place / "twice", **wanted)
+    assert not work.exists()
 
 
 def test_one_label_alone_cannot_be_trained_on(place):
