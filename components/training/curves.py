@@ -24,11 +24,10 @@ def render(history: dict[str, list[dict[str, float]]], card: dict[str, Any]) -> 
         [
             page.numbers(
                 {
-                    "backbone": card["backbone"],
-                    "epochs": len(epochs),
-                    "seconds": sum(metrics["seconds"] for metrics in epochs),
-                    "validation ROC AUC": card["validation"]["auc"],
-                    "validation loss": card["validation"]["loss"],
+                    "epochs": "none: solved" if card["depths"] and len(epochs) == 1 else len(epochs),
+                    "seconds": round(sum(metrics["seconds"] for metrics in epochs)),
+                    "validation ROC AUC, view by view": card["validation"]["auc"],
+                    "validation loss, view by view": card["validation"]["loss"],
                 }
             ),
             learnt if len(epochs) > 1 else "",
@@ -36,7 +35,7 @@ def render(history: dict[str, list[dict[str, float]]], card: dict[str, Any]) -> 
             page.section("Settings", page.table(settings)),
         ],
         lead=card.get("note")
-        or f"From weights {card['weights']['name']}, recipe {card['recipe']}, view {card['view']}.",
+        or f"{card['backbone']} from weights {card['weights']['name']}, recipe {card['recipe']}, view {card['view']}.",
         footer=f"Detector {card['digest'][:12]}, dataset {card['dataset_digest'][:12]}, commit {card['commit'][:12]}",
     )
 
@@ -52,13 +51,18 @@ def _depths(depths: list[dict[str, Any]]) -> str:
     ]
     rows[-1]["read"] += ", the top alone"
     rows.append({"read": "all together: this detector's head", "pixels": "", **together})
-    columns = {"read": "the head reads", "pixels": "resolution", "features": "features", "auc": "validation ROC AUC"}
+    columns = {
+        "read": "the head reads",
+        "pixels": "resolution",
+        "features": "features",
+        "auc": "validation ROC AUC, all views",
+    }
     return page.section(
         "What the head reads",
         page.table(rows, columns),
         note="The head was solved, not trained in epochs: a regularised logistic regression of the mean and the spread "
-        "of the activations at each depth. Solved on each depth alone, it tells on its own validation pictures and "
-        "frames as far as this.",
+        "of the activations at each depth. Beside it heads solved on each depth alone. The ROC AUC is of validation "
+        "pictures and frames, each by the mean of its views, as the detector is used.",
     )
 
 

@@ -186,7 +186,7 @@ def _card(rows: Dataset, wanted: Settings) -> dict[str, Any]:
         "backbone": wanted.backbone,
         "weights": model.describe(wanted.weights),
         "recipe": wanted.recipe,
-        "settings": asdict(wanted) | {"weights": Path(wanted.weights).name},
+        "settings": asdict(wanted) | {"weights": Path(wanted.weights.partition("#")[0]).name},
         "view": rows.card.get("view", ""),
         "view_shape": list(rows.view_shape),
         "sampling": rows.card.get("sampling", ""),
