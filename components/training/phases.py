@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,7 @@ RECIPES = {
     ),
 }
 # With weights "none", whatever the recipe asked for: there are no depths yet to read.
-SCRATCH = Recipe(
-    depths=1, spread=False, solved=False, augment=True, degrade=0.5, fine_tune_epochs=10, fine_tune_learning_rate=1e-4
-)
+SCRATCH = replace(RECIPES["plain"], degrade=0.5)
 
 
 def recipe_for(name: str, weights: str) -> Recipe:
