@@ -222,16 +222,16 @@ class Phases:
         model.scale(self.network, np.array_split(train.arrays[0], max(1, len(train.arrays[0]) // 256)))
         standard = self.network.get_layer("head_scale")
         label, weight = np.tile(self.train.label, draws), np.tile(self.train.weight, draws)
-        scaled = np.asarray(standard(np.asarray(train.arrays[0])))
+        scaled, held = (np.asarray(standard(np.asarray(kept.arrays[0]))) for kept in (train, validation))
         fit.solve_head(self.network, scaled, label, weight, draws, self.wanted.consistency)
         upper = keras.Model(standard.output, self.network.outputs)
         metrics = {}
-        for prefix, held, answer in (("", train, label), ("val_", validation, self.validation.label)):
-            logit = upper.predict_on_batch(np.asarray(standard(np.asarray(held.arrays[0]))))[:, 0]
+        for prefix, rows, answer in (("", scaled, label), ("val_", held, self.validation.label)):
+            logit = upper.predict_on_batch(rows)[:, 0]
             loss = keras.losses.binary_crossentropy(answer, np.asarray(logit), from_logits=True)
             metrics |= {f"{prefix}loss": float(loss), f"{prefix}auc": data.roc_auc(answer, np.asarray(logit))}
         metrics["seconds"] = time.monotonic() - began
-        self.depths = self._ablate(scaled, np.asarray(standard(np.asarray(validation.arrays[0]))), label, weight)
+        self.depths = self._ablate(scaled, held, label, weight)
         self.history["head"] = [metrics]
         self.on_epoch("head", 0, metrics)
         say("train", f"head solved: validation loss {metrics['val_loss']:.3f}, AUC {metrics['val_auc']:.3f}")
