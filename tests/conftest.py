@@ -8,7 +8,7 @@ import pytest
 from servers import empty_registry, mlflow_server, mongodb, registry_home, silent_address  # noqa: F401 (fixtures)
 from tiny import write_pictures
 
-from pipelines import sample
+from pipelines.local import sample
 
 # A shell that starts tests in the background has them ignore ctrl-C, and so would the processes that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from pipelines import cli
-from pipelines.parameters import PARAMETERS, pipeline_defaults
+from pipelines.commands import main as cli
+from pipelines.commands.options import PARAMETERS, pipeline_defaults
 
 COMMANDS = [
     "run",
@@ -27,7 +27,7 @@ COMMANDS = [
 ]
 STARTED = """
 import sys
-from pipelines import cli
+from pipelines.commands import main as cli
 cli.build_parser().parse_args(["check", "a.jpg"])
 print(*sys.modules)
 """
@@ -71,7 +71,7 @@ def test_what_is_not_understood_is_told_in_one_line(capsys, arguments, told):
 
 
 def test_defaults_are_those_of_the_pipeline():
-    from pipelines.training import training
+    from pipelines.steps.training import training
 
     parameters = inspect.signature(training.pipeline_func).parameters.values()
     expected = {one.name: one.default for one in parameters if one.default is not one.empty}
@@ -82,5 +82,5 @@ def test_defaults_are_those_of_the_pipeline():
 def test_a_command_starts_without_what_only_runs_need():
     done = subprocess.run([sys.executable, "-c", STARTED], check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
-    assert "pipelines.cli" in loaded
+    assert "pipelines.commands.main" in loaded
     assert not {"kfp", "kubernetes", "numpy", "yaml", "requests", "keras", "mlflow", "pyarrow"} & loaded

@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from pipelines.compiling import COMPILED, compile_pipelines
+from pipelines.steps.compiling import COMPILED, compile_pipelines
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_the_committed_yaml_is_fresh(compiled):
 
 
 def test_another_process_and_hash_seed_compile_the_same_bytes(compiled, tmp_path):
-    command = [sys.executable, "-m", "pipelines.cli", "compile", "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "pipelines.commands.main", "compile", "--output", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, env={"PYTHONHASHSEED": "7", "PATH": "/usr/bin:/bin"})
     for path in compiled.glob("*.yaml"):
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()

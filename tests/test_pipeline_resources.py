@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from components.errors import InputError
-from pipelines.compiling import COMPILED, compile_pipelines, compiled_for
-from pipelines.resources import Cluster
+from pipelines.steps.compiling import COMPILED, compile_pipelines, compiled_for
+from pipelines.steps.resources import Cluster
 
 STEPS = ("list-media", "extract-frames", "preprocess", "train", "find-champion", "evaluate", "register")
 

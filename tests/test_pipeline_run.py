@@ -16,7 +16,7 @@ from PIL import Image
 from tiny import write_pictures
 
 from components.records import open_records
-from pipelines import sample
+from pipelines.local import sample
 
 SMALL = ["--view", "resize32", "--backbone", "mobilenetv2", "--weights", "none", "--json"]
 # One epoch teaches nothing: the gate lets the first detector through so that there is a champion to ask.
@@ -25,7 +25,7 @@ QUICK = [*SMALL, "--epochs", "1", "--fine-tune-epochs", "0", "--gate", "roc_auc+
 
 def ai_vs_real(*arguments, home, **variables):
     environment = {**os.environ, "AI_VS_REAL_HOME": str(home), **variables}
-    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "pipelines.commands.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
 
 
@@ -216,7 +216,7 @@ def test_a_server_that_does_not_answer_is_told_before_any_work(variable, address
 def test_interrupted_in_training_leaves_nothing_half_written(tiny_media, tmp_path, monkeypatch):
     home = tmp_path / "home"
     environment = {**os.environ, "AI_VS_REAL_HOME": str(home)}
-    command = [sys.executable, "-m", "pipelines.cli", "run", str(tiny_media), *SMALL, "--epochs", "500"]
+    command = [sys.executable, "-m", "pipelines.commands.main", "run", str(tiny_media), *SMALL, "--epochs", "500"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         for line in run.stderr:
             if "[train] scratch 2/" in line:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines import sample
+from pipelines.local import sample
 
 
 def write_pictures(folder: Path, count: int, process, seed: int) -> None:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines import local, sample
-from pipelines.running import SAMPLE_ARGUMENTS, run_training
+from pipelines.local import engine, sample
+from pipelines.local.run import SAMPLE_ARGUMENTS, run_training
 
 
 def rows(media: Path | None, work: Path) -> Iterator[dict]:
@@ -46,7 +46,7 @@ def overhead(work: Path) -> dict:
         module.no_op.python_func("x")
     plain_s = time.monotonic() - start
     start = time.monotonic()
-    local.run(work / "no_ops.yaml", {"text": "x"}, work / "home", cache=False)
+    engine.run(work / "no_ops.yaml", {"text": "x"}, work / "home", cache=False)
     seconds = (time.monotonic() - start - plain_s) / module.STEPS
     return {
         "name": "pipeline overhead, seconds a step",

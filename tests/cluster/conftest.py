@@ -379,7 +379,7 @@ def compiled(tmp_path_factory):
     """A small compiled pipeline of two documents, with a parameter of every kind."""
     from kfp import compiler, dsl
 
-    from pipelines.resources import pipeline_config, place
+    from pipelines.steps.resources import pipeline_config, place
 
     @dsl.component(base_image="tiny-python:1", install_kfp_package=False)
     def train(media: str, epochs: int, rate: float, warm: bool, names: list, labels: dict) -> str:

@@ -9,8 +9,9 @@ import threading
 import pytest
 from servers import _server
 
-from pipelines import doctor, fitness, submit
-from pipelines.finding import Finding
+from pipelines.cluster import fitness
+from pipelines.cluster.finding import Finding
+from pipelines.commands import doctor, submit
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from components.errors import InputError
-from pipelines import job
+from pipelines.commands import job
 
 COMPLETE = {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}
 FAILED = {

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from components.errors import InputError
-from pipelines import submit
-from pipelines.submit import Package, Server
+from pipelines.commands import submit
+from pipelines.commands.submit import Package, Server
 
 
 @pytest.fixture

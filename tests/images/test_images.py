@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.containers import VERSION, reference
-from pipelines.compiling import TRAINING
+from pipelines.steps.compiling import TRAINING
 
 LIMITS_MB = {"media": 600, "registration": 700, "training": 2200}
 pytestmark = pytest.mark.skipif(
@@ -51,7 +51,7 @@ def test_nothing_is_left_of_the_building(name):
     ("name", "modules"),
     [
         ("media", ["components.extraction.extract", "components.preprocessing.preprocess", "google.cloud.storage"]),
-        ("training", ["tensorflow", "mlflow", "pipelines.cli", "components.prediction.verdict"]),
+        ("training", ["tensorflow", "mlflow", "pipelines.commands.main", "components.prediction.verdict"]),
         ("registration", ["mlflow.pyfunc", "components.registration.register", "google.cloud.storage"]),
     ],
 )
@@ -65,7 +65,7 @@ def test_the_pipeline_runs_in_the_images_as_it_does_outside(tiny_media, tmp_path
     quick += ["--epochs", "1", "--fine-tune-epochs", "0"]
     before, results = TRAINING.read_bytes(), []
     for place, more in (("outside", []), ("inside", ["--in-containers"])):
-        command = [sys.executable, "-m", "pipelines.cli", "run", str(tiny_media), "--json", *quick, *more]
+        command = [sys.executable, "-m", "pipelines.commands.main", "run", str(tiny_media), "--json", *quick, *more]
         environment = {**os.environ, "AI_VS_REAL_HOME": str(tmp_path / place)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]

@@ -160,7 +160,7 @@ def test_the_gpu_is_for_the_training_job_alone():
 
 
 def test_the_gpu_pool_of_kubectl_and_of_the_pipeline_is_the_same():
-    from pipelines.resources import SPOT, Cluster
+    from pipelines.steps.resources import SPOT, Cluster
 
     here = Cluster.read(ROOT / "overlays" / "gke" / "cluster.yaml")
     [(_, template)] = pods("overlays/gke/jobs/train")
@@ -218,7 +218,7 @@ def test_every_pod_may_reach_what_it_needs_and_no_more():
 
 
 def test_the_jobs_call_commands_that_are_there():
-    from pipelines.cli import build_parser
+    from pipelines.commands.main import build_parser
 
     parser = build_parser()
     for name in ("prepare", "train", "score"):

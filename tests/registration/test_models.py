@@ -8,7 +8,7 @@ import pytest
 from components import registry
 from components.errors import InputError
 from components.registration.register import register
-from pipelines import models
+from pipelines.commands import models
 
 GATE = "roc_auc+0.01,roc_auc>=0.7"
 

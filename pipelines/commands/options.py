@@ -63,7 +63,7 @@ def pipeline_defaults() -> dict[str, Any]:
 
     They are read from the source: to import a pipeline is to import Kubeflow, most of a second that every command pays.
     """
-    source = Path(__file__).with_name("training.py").read_text()
+    source = Path(__file__).resolve().parents[1].joinpath("steps", "training.py").read_text()
     (pipeline,) = (node for node in ast.parse(source).body if getattr(node, "name", "") == "training")
     named = pipeline.args.args[-len(pipeline.args.defaults) :]
     return {one.arg: ast.literal_eval(default) for one, default in zip(named, pipeline.args.defaults, strict=True)}

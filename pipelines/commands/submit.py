@@ -17,7 +17,7 @@ from typing import Any
 
 from components.containers import VERSION
 from components.errors import InputError
-from pipelines.parameters import add_pipeline_options, pipeline_arguments
+from pipelines.commands.options import add_pipeline_options, pipeline_arguments
 
 PATIENCE_S = 20.0  # for one answer of the server
 FORGIVEN = 30  # questions in a row that may go unanswered while waiting: a server is restarted, a network changes
@@ -475,7 +475,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
 @contextlib.contextmanager
 def package_for(pipeline: Path | None = None, cluster: Path | None = None) -> Iterator[Package]:
     """Give the compiled pipeline to send: a given file, the one that comes with the package, or one for a cluster."""
-    from pipelines.compiling import TRAINING, compile_pipelines, compiled_for
+    from pipelines.steps.compiling import TRAINING, compile_pipelines, compiled_for
 
     if cluster is None:
         yield Package.read(pipeline or TRAINING)

@@ -13,8 +13,8 @@ from typing import Any
 from components.containers import VERSION
 from components.errors import InputError
 from components.home import run_home
-from pipelines import local, sample
-from pipelines.compiling import TRAINING
+from pipelines.local import engine, sample
+from pipelines.steps.compiling import TRAINING
 
 # What makes a from-scratch run on the sample set short; an option given on the command line wins.
 SAMPLE_ARGUMENTS = {
@@ -54,14 +54,14 @@ def run_training(
     reach_servers()
     with recorded() as record:
         if not media:
-            local.print_to_stderr("No media named: making the sample set. " + sample.NOTE)
+            engine.print_to_stderr("No media named: making the sample set. " + sample.NOTE)
             media = str(sample.make(home / "sample"))
             arguments = {**SAMPLE_ARGUMENTS, **arguments}
         arguments = {**arguments, "media": str(Path(media).resolve()) if "://" not in media else media}
         if arguments.get("weights", "imagenet") not in ("imagenet", "none"):
             arguments["weights"] = pinned(arguments["weights"])
         record["arguments"] = arguments
-        result = local.run(pipeline, arguments, home, cache=cache, runner=runner, say=local.print_to_stderr)
+        result = engine.run(pipeline, arguments, home, cache=cache, runner=runner, say=engine.print_to_stderr)
         record["outcome"] = "completed"
         record |= summary(result, home, record["_id"])
     return record
@@ -112,7 +112,7 @@ def pinned(weights: str) -> str:
     return f"{path}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-def summary(result: local.Run, home: Path, run_id: str) -> dict[str, Any]:
+def summary(result: engine.Run, home: Path, run_id: str) -> dict[str, Any]:
     """Put together what a run's outputs say: the decision, the numbers, and where everything lies."""
     from components.dataset import Dataset
     from components.registry import public_uri

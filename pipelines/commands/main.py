@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 from components.containers import VERSION
 from components.errors import InputError
 from components.home import run_home, unwritable
-from pipelines import doctor, job, models, submit
-from pipelines.compiling import COMPILED, TRAINING, compile_manifests, compile_pipelines, compiled_for
-from pipelines.parameters import add_pipeline_options, pipeline_arguments, stage_arguments
+from pipelines.commands import doctor, job, models, submit
+from pipelines.commands.options import add_pipeline_options, pipeline_arguments, stage_arguments
+from pipelines.steps.compiling import COMPILED, TRAINING, compile_manifests, compile_pipelines, compiled_for
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -90,7 +90,7 @@ def _add_run(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     """Run the compiled training pipeline on this machine, from labelled media to a judged, registered detector."""
-    from pipelines.running import run_training
+    from pipelines.local.run import run_training
 
     arguments = pipeline_arguments(options)
     runner = _containers(options.media, arguments) if options.in_containers else None
@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _containers(media: str, arguments: dict[str, Any]) -> Any:
-    from pipelines.in_containers import docker_runner
+    from pipelines.local.in_containers import docker_runner
 
     weights = Path(arguments.get("weights", "none").partition("#")[0])
     paths = [path for path in (Path(media or "."), weights) if str(path) != "." and path.exists()]
@@ -374,7 +374,7 @@ def _add_sample(commands: Any) -> None:
 
 def _sample(options: argparse.Namespace) -> None:
     """Write the small labelled sample set, made by code."""
-    from pipelines import sample
+    from pipelines.local import sample
 
     print(sample.make(options.directory))
     print(sample.NOTE, file=sys.stderr)

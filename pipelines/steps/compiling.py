@@ -10,7 +10,7 @@ from typing import Any
 
 from components.containers import VERSION
 
-COMPILED = Path(__file__).resolve().parent / "compiled"
+COMPILED = Path(__file__).resolve().parents[1] / "compiled"
 TRAINING = COMPILED / "training.yaml"
 
 
@@ -61,7 +61,7 @@ def compile_manifests(directory: Path, namespace: str = "kubeflow") -> list[Path
 @contextlib.contextmanager
 def compiled_for(cluster: Path | None) -> Iterator[None]:
     """Have the pipelines traced for the cluster that a file describes, and for the one before again afterwards."""
-    from pipelines import resources, scoring, training
+    from pipelines.steps import resources, scoring, training
 
     if cluster is None:
         yield
@@ -86,8 +86,8 @@ def digest_of(compiled: Path) -> str:
 
 
 def _pipelines() -> dict[str, Any]:
-    from pipelines.scoring import scoring
-    from pipelines.training import training
+    from pipelines.steps.scoring import scoring
+    from pipelines.steps.training import training
 
     return {"training": training, "scoring": scoring}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
-from pipelines.kubernetes_api import PATIENCE_S, Kubernetes, add_cluster_options, connect, explained
+from pipelines.cluster.kubernetes_api import PATIENCE_S, Kubernetes, add_cluster_options, connect, explained
 
-JOBS = Path(__file__).resolve().parent.parent / "manifests" / "jobs"
+JOBS = Path(__file__).resolve().parents[2] / "manifests" / "jobs"
 NAMES = ("prepare", "train", "score")
 INTERVAL_S = 3.0
 
@@ -44,7 +44,7 @@ def manifests(name: str, settings: Sequence[str] = (), cluster_file: Path | None
 
 
 def _fit(job: dict[str, Any], name: str, cluster_file: Path) -> None:
-    from pipelines import resources
+    from pipelines.steps import resources
 
     here = resources.Cluster.read(cluster_file)
     step = here.steps["preprocess" if name == "prepare" else name]

@@ -9,7 +9,7 @@ from components.extraction.component import extract_frames, list_media
 from components.preprocessing.component import preprocess
 from components.registration.component import find_champion, register
 from components.training.component import train
-from pipelines.resources import pipeline_config, place
+from pipelines.steps.resources import pipeline_config, place
 
 
 class Outputs(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.parameters import pipeline_defaults
+from pipelines.commands.options import pipeline_defaults
 
 
 def add_parser(subparsers: Any) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.finding import Finding, line_of
-from pipelines.kubernetes_api import PATIENCE_S, Kubernetes, reason
+from pipelines.cluster.finding import Finding, line_of
+from pipelines.cluster.kubernetes_api import PATIENCE_S, Kubernetes, reason
 
 OLDEST = (1, 28)  # of Kubernetes: schemas and pod standards that manifests/ is validated against
 MANIFESTS = ", ".join(

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
-from pipelines import submit
-from pipelines.finding import Finding, line_of
-from pipelines.fitness import cluster, needs
-from pipelines.kubernetes_api import PATIENCE_S, connect
+from pipelines.cluster.finding import Finding, line_of
+from pipelines.cluster.fitness import cluster, needs
+from pipelines.cluster.kubernetes_api import PATIENCE_S, connect
+from pipelines.commands import submit
 
 DISK_BYTES = 10 * 2**30  # frames and shards of some thousand pictures, checkpoints, registry
 

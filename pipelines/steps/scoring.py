@@ -3,7 +3,7 @@
 from kfp import dsl
 
 from components.prediction.component import check_media
-from pipelines.resources import pipeline_config, place
+from pipelines.steps.resources import pipeline_config, place
 
 
 @dsl.pipeline(

@@ -1,0 +1,1 @@
+"""Running on a cluster: Kubeflow Pipelines and plain Kubernetes Jobs."""
