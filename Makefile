@@ -34,8 +34,8 @@ fuzz: install ## Throw 5,000 broken pictures and 500 broken clips at the readers
 
 .PHONY: lock
 lock: install ## Resolve the dependencies anew
-	$(RUN)/uv pip compile -q --no-emit-index-url --python-version 3.11 --universal \
-	  --extra media --extra training --extra cpu --extra registration --extra pipelines --extra dev \
+	$(RUN)/uv pip compile -q --no-emit-index-url --generate-hashes --python-version 3.11 --universal \
+	  --extra media --extra training --extra cpu --extra registration --extra serving --extra data --extra pipelines --extra dev \
 	  -o requirements.lock pyproject.toml
 	PATH="$(CURDIR)/$(RUN):$$PATH" images/lock.sh
 
@@ -62,7 +62,7 @@ install: .venv/installed ## Create .venv with the locked dependencies
 .venv/installed: requirements.lock pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	$(RUN)/python -m pip install -q uv
-	$(RUN)/uv pip sync -q --compile-bytecode --python $(RUN)/python requirements.lock
+	$(RUN)/uv pip sync -q --require-hashes --compile-bytecode --python $(RUN)/python requirements.lock
 	$(RUN)/uv pip install -q --no-deps --python $(RUN)/python -e .
 	touch $@
 
