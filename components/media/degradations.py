@@ -1,11 +1,13 @@
-"""What happens to pictures on their way: recompression, rescaling, blur, crops, noise.
+"""What happens to media on their way: recompression, rescaling, screenshots, second hands.
 
-A degradation is named KIND:STRENGTH, such as "jpeg:50", and acts on pixels as the detector sees them, so that it does
-the same to every view policy and needs no media files. Both labels always get the same.
+A degradation is named by its steps, KIND:STRENGTH with "+" between, such as "fit:1440+jpeg:62", and acts on the decoded
+picture or frames of a file, before any view is cut. A chain ("messenger") and a tier ("web") are names too: what they
+stand for is drawn anew for each file. Both labels always get the same.
 """
 
-import subprocess
+import io
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,27 +15,32 @@ from PIL import Image
 
 from components.errors import InputError
 
-# What evaluation judges, from mild to hard within a kind; h264 is for frames of videos alone.
-EVALUATED = (
-    "jpeg:90",
-    "jpeg:75",
-    "jpeg:50",
-    "jpeg:30",
-    "webp:75",
-    "webp:40",
-    "scale:0.5",
-    "scale:0.25",
-    "blur:1",
-    "blur:2",
-    "crop:0.8",
-    "noise:5",
-    "h264:23",
-    "h264:28",
-    "h264:35",
-)
+CLEAN = "clean"
+# From mild to hard: the chains that each tier draws from, each as often as the others.
+TIERS = {"web": ("upload", "messenger"), "hard": ("second-hand", "screenshot", "frame-grab", "thumbnail")}
+CHAINS = {
+    "upload": "uploaded to a platform",
+    "messenger": "sent by a messenger",
+    "second-hand": "passed on, cropped and passed on again",
+    "screenshot": "taken as a screenshot",
+    "frame-grab": "grabbed from a video",
+    "thumbnail": "shown as a thumbnail",
+}
+TIER_WORDS = {
+    CLEAN: "as delivered",
+    "web": "as platforms and messengers deliver it",
+    "hard": "second hand, as a screenshot, frame grab or thumbnail",
+}
+# What evaluation judges besides the tiers, from mild to hard within a kind; h264 is for frames of videos alone.
+SINGLE = ("jpeg:75", "jpeg:50", "jpeg:30", "webp:40", "scale:0.5", "scale:0.25", "blur:1", "blur:2")
+SINGLE += ("crop:0.8", "noise:5", "h264:23", "h264:35")
+EVALUATED = SINGLE
 WORDS = {
     "jpeg": "JPEG at quality {}",
     "webp": "WebP at quality {}",
+    "fit": "long side at most {} pixels",
+    "resize": "resized to {} of the side",
+    "cut": "cut to the middle {} of the side",
     "scale": "scaled to {} of the side and back",
     "blur": "blur of sigma {} pixels",
     "crop": "cropped to {} of the side",
@@ -50,6 +57,40 @@ RANGES = {
     "noise": (1.0, 8.0, False),
     "h264": (20, 37, True),
 }
+RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The draws of a chain's strengths.
+
+    What judges is held out from training: odd qualities against even ones, other resampling, other sizes of video.
+    """
+
+    random: np.random.Generator
+    held_out: bool
+
+    def quality(self, low: int, high: int) -> int:
+        return 2 * int(self.random.integers(low // 2, high // 2)) + self.held_out
+
+    def pixels(self, low: int, high: int) -> int:
+        return 2 * int(self.random.integers(low // 2, high // 2)) + self.held_out
+
+    def factor(self, low: float, high: float) -> float:
+        return round(float(self.random.uniform(low, high)), 3)
+
+    def often(self, share: float) -> bool:
+        return bool(self.random.random() < share)
+
+    def video_side(self, *sides: int) -> int:
+        return sides[int(self.random.integers(len(sides)))] * (9 if self.held_out else 8) // 8
+
+    def resampling(self) -> str:
+        return ("lanczos", "bilinear")[int(self.random.integers(2))] if self.held_out else "bicubic"
 
 
 def parse(text: str) -> list[str]:
@@ -60,23 +101,29 @@ def parse(text: str) -> list[str]:
     """
     names = {"all": list(EVALUATED), "none": []}.get(text, [name.strip() for name in text.split(",")])
     for name in names:
-        _split(name)
+        if name not in TIERS and name not in CHAINS:
+            _steps(name)
     return names
 
 
 def applies(name: str, kind: str) -> bool:
     """Say whether a degradation makes sense for a kind (picture, frame, clip)."""
+    if name in CHAINS:
+        return kind == "picture" or name in ("upload", "messenger", "second-hand")
     return kind != "picture" or not name.startswith("h264")
 
 
 def describe(name: str) -> str:
     """Return a degradation in words for a reader."""
-    kind, _, strength = name.partition(":")
-    return WORDS[kind].format(strength)
+    if name in TIER_WORDS:
+        return TIER_WORDS[name]
+    if name in CHAINS:
+        return CHAINS[name]
+    return ", then ".join(WORDS[kind].format(strength) for kind, strength, _ in _texts(name))
 
 
 def draw(random: np.random.Generator, kind: str = "picture") -> str:
-    """Draw a degradation for a kind (picture, frame, clip): each KIND alike, its strength evenly."""
+    """Draw a single degradation for a kind (picture, frame, clip): each KIND alike, its strength evenly."""
     names = [name for name in RANGES if applies(name, kind)]
     name = names[random.integers(len(names))]
     low, high, whole = RANGES[name]
@@ -84,66 +131,159 @@ def draw(random: np.random.Generator, kind: str = "picture") -> str:
     return f"{name}:{strength}"
 
 
-def apply(name: str, pixels: np.ndarray) -> np.ndarray:
-    """Degrade pictures of one size.
+def resolve(name: str, random: np.random.Generator, kind: str = "picture", *, held_out: bool = True) -> tuple[str, str]:
+    """Draw what a tier or a chain does to one file.
 
     Args:
-        name: KIND:STRENGTH, KIND a key of RANGES: quality of jpeg and webp, factor of scale and crop (of the side,
-            then brought back to it), sigma of blur (pixels) and noise (gray levels), crf of h264.
-        pixels: uint8 RGB, (n, height, width, 3).
+        name: A tier, a chain, or steps, which stand for themselves.
+        random: Where the draws come from.
+        kind: picture, frame or clip.
+        held_out: Draw the parameters that judge, or those of training.
 
     Returns:
-        The same shape; the same input always gives the same output.
+        The chain that was drawn ("" for steps), and its steps as a name.
+    """
+    draws = _Draws(random, held_out)
+    if name in TIERS:
+        chains = [chain for chain in TIERS[name] if applies(chain, kind)]
+        name = chains[int(random.integers(len(chains)))]
+    if name not in CHAINS:
+        return "", name
+    return name, "+".join(_chain(name, draws) if kind == "picture" else _video_chain(name, draws))
+
+
+def _chain(name: str, draws: _Draws) -> list[str]:
+    how = draws.resampling()
+    if name == "upload":
+        codec = "webp" if draws.often(0.3) else "jpeg"
+        return [f"fit:{draws.pixels(1080, 2048)}:{how}", f"{codec}:{draws.quality(70, 90)}"]
+    if name == "messenger":
+        return [f"fit:{draws.pixels(1280, 1600)}:{how}", f"jpeg:{draws.quality(50, 76)}"]
+    if name == "second-hand":
+        first, second = (TIERS["web"][int(draws.random.integers(2))] for _ in range(2))
+        between = [f"cut:{draws.factor(0.7, 0.95)}", f"resize:{draws.factor(0.6, 0.95)}:{how}"]
+        return [*_chain(first, draws), *between, *_chain(second, draws)]
+    if name == "screenshot":
+        taken = [f"resize:{draws.factor(0.5, 0.9)}:{how}"]
+        return [*taken, f"jpeg:{draws.quality(70, 96)}"] if draws.often(0.5) else taken
+    if name == "frame-grab":
+        grabbed = [f"fit:{draws.video_side(640, 848, 1280)}:{how}", f"h264:{draws.quality(20, 30)}"]
+        return [*grabbed, f"jpeg:{draws.quality(70, 96)}"] if draws.often(0.5) else grabbed
+    return [f"resize:{0.5 if draws.often(0.7) else 0.25}:{how}", f"jpeg:{draws.quality(58, 88)}"]
+
+
+def _video_chain(name: str, draws: _Draws) -> list[str]:
+    how = draws.resampling()
+    if name == "upload":
+        return [f"fit:{draws.video_side(1280, 1920)}:{how}", f"h264:{draws.quality(22, 28)}"]
+    if name == "messenger":
+        return [f"fit:{draws.video_side(640, 848)}:{how}", f"h264:{draws.quality(26, 32)}"]
+    return [
+        *_video_chain("upload", draws),
+        f"resize:{draws.factor(0.6, 0.95)}:{how}",
+        *_video_chain("messenger", draws),
+    ]
+
+
+def apply(name: str, pixels: np.ndarray) -> np.ndarray:
+    """Degrade a picture, or pictures of one size.
+
+    Args:
+        name: Steps: quality of jpeg and webp, pixels of fit, factor of resize and cut, factor of scale and crop (of
+            the side, then brought back to it), sigma of blur (pixels) and noise (gray levels), crf of h264. Or a chain
+            or a tier, drawn by the first picture's content.
+        pixels: uint8 RGB, (height, width, 3) of any size, or (n, height, width, 3): the sampled frames of a video.
+
+    Returns:
+        The same number of axes; fit, resize and cut change height and width. The same input always gives the same
+        output.
 
     Raises:
         InputError: The name is not of that form.
     """
-    kind, value = _split(name)
-    if kind == "h264":
-        return _h264(pixels, round(value))
-    return np.stack([_ONE[kind](one, value) for one in pixels])
+    single = pixels.ndim == 3
+    frames = pixels[None] if single else pixels
+    if name in TIERS or name in CHAINS:
+        random = np.random.default_rng(content_seed(frames[0]))
+        name = resolve(name, random, "picture" if single else "frame")[1]
+    for kind, value, how in _steps(name):
+        if kind == "h264":
+            frames = _h264(frames, round(value))
+        else:
+            frames = np.stack([_ONE[kind](one, value, how) for one in frames])
+    return frames[0] if single else frames
 
 
-def _split(name: str) -> tuple[str, float]:
-    kind, _, strength = name.partition(":")
-    try:
-        value = float(strength)
-    except ValueError:
-        value = float("nan")
-    if kind not in RANGES or not value > 0:
-        raise InputError(f"degradation {name!r} is not known; give one such as {', '.join(EVALUATED[::3])}")
-    return kind, value
+def content_seed(pixels: np.ndarray) -> int:
+    """Return a random seed that depends on a picture's pixels alone."""
+    return int(pixels[::7, ::7].sum(dtype=np.uint64))
 
 
-def _encode(extension: str, flag: int) -> Callable[[np.ndarray, float], np.ndarray]:
-    def through(pixels: np.ndarray, quality: float) -> np.ndarray:
+def _texts(name: str) -> list[tuple[str, str, str]]:
+    parts = [step.split(":") for step in name.split("+")]
+    return [(part[0], part[1] if len(part) > 1 else "", part[2] if len(part) > 2 else "bicubic") for part in parts]
+
+
+def _steps(name: str) -> list[tuple[str, float, str]]:
+    steps = []
+    for kind, strength, how in _texts(name):
+        try:
+            value = float(strength)
+        except ValueError:
+            value = float("nan")
+        if kind not in WORDS or not 0 < value < float("inf") or how not in RESAMPLING:
+            known = ", ".join((*TIERS, *CHAINS, *SINGLE[::3]))
+            raise InputError(f"degradation {name!r} is not known; give one such as {known}, or steps: fit:1440+jpeg:62")
+        steps.append((kind, value, how))
+    return steps
+
+
+def _encode(extension: str, flag: int) -> Callable[[np.ndarray, float, str], np.ndarray]:
+    def through(pixels: np.ndarray, quality: float, _: str) -> np.ndarray:
         _, encoded = cv2.imencode(extension, pixels[..., ::-1], [flag, round(quality)])
         return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
     return through
 
 
-def _scale(pixels: np.ndarray, factor: float) -> np.ndarray:
+def _fit(pixels: np.ndarray, side: float, how: str) -> np.ndarray:
+    factor = side / max(pixels.shape[:2])
+    return pixels if factor >= 1 else _resize(pixels, factor, how)
+
+
+def _resize(pixels: np.ndarray, factor: float, how: str) -> np.ndarray:
     height, width = pixels.shape[:2]
     small = (max(1, round(width * factor)), max(1, round(height * factor)))
-    image = Image.fromarray(pixels).resize(small, Image.Resampling.BICUBIC)
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(pixels).resize(small, RESAMPLING[how]))
 
 
-def _blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
+def _cut(pixels: np.ndarray, factor: float, _: str) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    down, right = max(1, round(height * min(1.0, factor))), max(1, round(width * min(1.0, factor)))
+    top, left = (height - down) // 2, (width - right) // 2
+    return pixels[top : top + down, left : left + right]
+
+
+def _scale(pixels: np.ndarray, factor: float, how: str) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    image = Image.fromarray(_resize(pixels, factor, how))
+    return np.asarray(image.resize((width, height), RESAMPLING[how]))
+
+
+def _blur(pixels: np.ndarray, sigma: float, _: str) -> np.ndarray:
     return cv2.GaussianBlur(pixels, (0, 0), sigma)
 
 
-def _crop(pixels: np.ndarray, factor: float) -> np.ndarray:
+def _crop(pixels: np.ndarray, factor: float, how: str) -> np.ndarray:
     height, width = pixels.shape[:2]
     top, left = height * (1 - factor) / 2, width * (1 - factor) / 2
     box = (left, top, width - left, height - top)
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC, box=box))
+    return np.asarray(Image.fromarray(pixels).resize((width, height), RESAMPLING[how], box=box))
 
 
-def _noise(pixels: np.ndarray, sigma: float) -> np.ndarray:
+def _noise(pixels: np.ndarray, sigma: float, _: str) -> np.ndarray:
     # Seeded by the picture, not by its place in a batch.
-    random = np.random.default_rng(int(pixels[::7, ::7].sum(dtype=np.uint64)))
+    random = np.random.default_rng(content_seed(pixels))
     noisy = pixels + random.normal(0, sigma, pixels.shape).astype(np.float32)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
@@ -151,6 +291,9 @@ def _noise(pixels: np.ndarray, sigma: float) -> np.ndarray:
 _ONE = {
     "jpeg": _encode(".jpg", cv2.IMWRITE_JPEG_QUALITY),
     "webp": _encode(".webp", cv2.IMWRITE_WEBP_QUALITY),
+    "fit": _fit,
+    "resize": _resize,
+    "cut": _cut,
     "scale": _scale,
     "blur": _blur,
     "crop": _crop,
@@ -159,18 +302,21 @@ _ONE = {
 
 
 def _h264(pixels: np.ndarray, crf: int) -> np.ndarray:
-    from components.media.ffmpeg import ffmpeg_executable
+    import av
 
-    count, height, width = pixels.shape[:3]
-    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
-    # Every frame is a key frame: sampled frames lie too far apart to be predicted from one another.
-    encode = [ffmpeg_executable(), "-v", "error", *raw, "-s", f"{width}x{height}", "-r", "25", "-i", "-"]
+    height, width = pixels.shape[1:3]
     # 4:2:0 needs even sides; the line that is added goes again after decoding.
-    encode += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-c:v", "libx264", "-crf", str(crf), "-preset", "veryfast"]
-    encode += ["-pix_fmt", "yuv420p", "-g", "1", "-threads", "1", "-f", "h264", "-"]
-    decode = [ffmpeg_executable(), "-v", "error", "-f", "h264", "-i", "-"]
-    decode += ["-vf", f"format=rgb24,crop={width}:{height}:0:0", *raw, "-"]
-    content = np.ascontiguousarray(pixels).tobytes()
-    for command in (encode, decode):
-        content = subprocess.run(command, input=content, capture_output=True, check=True, timeout=600).stdout
-    return np.frombuffer(content, np.uint8).reshape(count, height, width, 3).copy()
+    even = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    kept = io.BytesIO()
+    with av.open(kept, "w", format="h264") as container:
+        # Every frame is a key frame: sampled frames lie too far apart to be predicted from one another.
+        options = {"crf": str(crf), "preset": "veryfast", "g": "1", "threads": "1"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = *even.shape[1:3], "yuv420p"
+        for one in even:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(one), format="rgb24")))
+        container.mux(stream.encode())
+    kept.seek(0)
+    with av.open(kept, format="h264") as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(decoded)[:, :height, :width]

@@ -58,7 +58,52 @@ def test_draws_are_all_known_and_repeat(pictures):
         degradations.apply(name, pictures[:1])
 
 
-@pytest.mark.parametrize("name", ["jpeg", "jpeg:", "jpeg:x", "jpeg:-3", "fog:3", "jpeg:nan"])
+@pytest.mark.parametrize(
+    "name", ["jpeg", "jpeg:", "jpeg:x", "jpeg:-3", "fog:3", "jpeg:nan", "fit:100+fog:3", "jpeg:50:nearest"]
+)
 def test_an_unknown_name_is_refused_in_one_line(name, pictures):
-    with pytest.raises(InputError, match="is not known; give one such as jpeg:90"):
+    with pytest.raises(InputError, match="is not known; give one such as web, hard"):
         degradations.apply(name, pictures)
+
+
+def test_a_chain_acts_on_a_whole_file_and_repeats_itself(pictures):
+    picture = np.kron(pictures[0], np.ones((12, 9, 1), np.uint8))
+    for name in (*degradations.TIERS, *degradations.CHAINS):
+        delivered = degradations.apply(name, picture)
+        assert delivered.ndim == 3
+        assert delivered.dtype == np.uint8
+        assert np.array_equal(delivered, degradations.apply(name, picture))
+    assert degradations.apply("fit:96+jpeg:60", picture).shape == (96, 72, 3)
+    assert degradations.apply("thumbnail", picture).shape[0] in (192, 384)
+
+
+def test_what_judges_is_held_out_from_training():
+    def drawn(held_out):
+        random = np.random.default_rng(0)
+        names = [
+            degradations.resolve(tier, random, kind, held_out=held_out)
+            for tier in degradations.TIERS
+            for kind in ("picture", "clip")
+            for _ in range(100)
+        ]
+        assert {chain for chain, _ in names} == set(degradations.CHAINS)
+        steps = {step for _, name in names for step in name.split("+")}
+        return {step for step in steps if step.split(":")[0] in ("jpeg", "webp", "h264", "fit")}
+
+    training, judging = drawn(False), drawn(True)
+    assert len(training) > 50
+    assert len(judging) > 50
+    assert not training & judging
+
+
+def test_a_chain_of_video_keeps_the_frames_together(pictures):
+    frames = np.kron(pictures, np.ones((1, 4, 3, 1), np.uint8))
+    assert degradations.apply("second-hand", frames).shape[0] == len(frames)
+    assert not degradations.applies("thumbnail", "clip")
+    assert degradations.applies("hard", "clip")
+
+
+def test_steps_are_described_in_order():
+    assert degradations.describe("fit:1440:lanczos+jpeg:62") == (
+        "long side at most 1440 pixels, then JPEG at quality 62"
+    )
