@@ -42,7 +42,9 @@ def test_imports_follow_the_direction(path):
     assert not forbidden(path)
 
 
-@pytest.mark.parametrize("path", [p for p in PYTHON if p.is_relative_to(ROOT / "pipelines")], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [p for p in PYTHON if p.is_relative_to(ROOT / "pipelines")], ids=lambda path: path.name
+)
 def test_only_resources_imports_kfp_kubernetes(path):
     found = imports(ast.parse(path.read_text()))
     assert path.name == "resources.py" or not {"kfp.kubernetes"} & found

@@ -14,7 +14,7 @@ def evaluate(
     evaluation: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
     roc: dsl.Output[dsl.ClassificationMetrics],
-    degraded: str = "all",
+    test_degradations: str = "all",
     cross_source: bool = False,
 ):
     """Judge the model on the test split, beside the champion on the same rows.
@@ -24,7 +24,8 @@ def evaluate(
         model: The detector.
         champion: Registry version that it has to beat; empty where there is none.
         model_name: Name of the registered model.
-        degraded: Under which degradations it is judged as well: "all", "none", or names such as "jpeg:50,scale:0.5".
+        test_degradations: Under which degradations it is judged as well: "all", "none", or names such as
+            "jpeg:50,scale:0.5".
         cross_source: Also leave out one source at a time, to see what becomes of a source that it has never seen.
         evaluation: Every number, as JSON; the headline as metrics.
         report: The page a person reads.
@@ -32,7 +33,7 @@ def evaluate(
     """
     from components.evaluation.evaluate import evaluate_against
 
-    options = {"degraded": degraded, "leave_one_out": cross_source}
+    options = {"test_degradations": test_degradations, "leave_one_out": cross_source}
     result = evaluate_against(champion, model_name, dataset.path, model.path, evaluation.path, report.path, **options)
     for name, value in result.metrics.items():
         evaluation.log_metric(name, value)

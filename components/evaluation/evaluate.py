@@ -32,7 +32,7 @@ def evaluate(
     champion: str | Path | None = None,
     champion_version: str = "",
     report: str | Path | None = None,
-    degraded: str = "all",
+    test_degradations: str = "all",
     leave_one_out: bool = False,
 ) -> dict[str, Any]:
     """Judge a detector on a dataset's test split, by picture and by clip.
@@ -44,7 +44,8 @@ def evaluate(
         champion: Directory of the detector it has to beat, judged on the same rows; None where there is none.
         champion_version: Its version in the registry.
         report: File for the page that a person reads, HTML; None for no page.
-        degraded: Under which degradations it is judged as well: "all", "none", or names such as "jpeg:50,scale:0.5".
+        test_degradations: Under which degradations it is judged as well: "all", "none", or names such as
+            "jpeg:50,scale:0.5".
         leave_one_out: Also leave out one source at a time, to see what becomes of a source that it has never seen.
 
     Returns:
@@ -56,7 +57,7 @@ def evaluate(
     data = Dataset(dataset)
     units = _test_units(data)
     say("evaluate", f"{len(units):,} pictures and clips, {len(units.rows):,} rows of the test split")
-    conditions = degradations.parse(degraded)
+    conditions = degradations.parse(test_degradations)
     detector = Detector(model)
     candidate = judge(detector, data, units, conditions)
     candidate["cross_source"] = cross_source(detector, data, units) if leave_one_out else None

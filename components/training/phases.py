@@ -27,7 +27,7 @@ class Recipe:
         spread: Whether it reads their standard deviation over the view as well.
         solved: Whether the head is the regularised logistic regression of its features, in place of ten epochs.
         augment: Whether rotation, flip, zoom, brightness and contrast are drawn.
-        degrade: Share of the views that is degraded, after the first draw.
+        training_degradations: Share of the views that is degraded, after the first draw.
         fine_tune_epochs: Of phase 2.
         fine_tune_learning_rate: Of phase 2.
     """
@@ -36,7 +36,7 @@ class Recipe:
     spread: bool
     solved: bool
     augment: bool
-    degrade: float
+    training_degradations: float
     fine_tune_epochs: int
     fine_tune_learning_rate: float
 
@@ -49,7 +49,7 @@ RECIPES = {
         spread=False,
         solved=False,
         augment=True,
-        degrade=0.0,
+        training_degradations=0.0,
         fine_tune_epochs=10,
         fine_tune_learning_rate=1e-4,
     ),
@@ -61,13 +61,13 @@ RECIPES = {
         spread=True,
         solved=True,
         augment=False,
-        degrade=1.0,
+        training_degradations=1.0,
         fine_tune_epochs=0,
         fine_tune_learning_rate=1e-5,
     ),
 }
 # With weights "none", whatever the recipe asked for: there are no depths yet to read.
-SCRATCH = replace(RECIPES["plain"], degrade=0.5)
+SCRATCH = replace(RECIPES["plain"], training_degradations=0.5)
 
 
 def recipe_for(name: str, weights: str) -> Recipe:
@@ -102,7 +102,7 @@ class Phases:
         self.history: dict[str, list[dict[str, float]]] = {}
         self.depths: list[dict[str, Any]] = []
         self.validation = data.Batches(rows, rows.rows("validation"), wanted.batch_size, parts=team.count)
-        self.train = self._views(wanted.augment, wanted.degrade)
+        self.train = self._views(wanted.augment, wanted.training_degradations)
 
     def _views(self, augment: bool, degrade: float) -> data.Batches:
         wanted = self.wanted
@@ -125,9 +125,9 @@ class Phases:
         names = model.unfreeze(self.network, wanted.unfreeze_layers, wanted.fine_tune_learning_rate)
         low = model.boundary(self.network)
         model.freeze(self.network, wanted.learning_rate)
-        draws = wanted.views if wanted.augment or wanted.degrade else 1
+        draws = wanted.draws if wanted.augment or wanted.training_degradations else 1
         needed = cache.size_of(low, draws * self.train.samples + self.validation.samples)
-        cached = wanted.cached and self.fits(needed)
+        cached = wanted.activation_cache and self.fits(needed)
         if not wanted.fine_tune_epochs:
             low, names = model.boundary(self.network), []
         kept = self._keep(low, draws) if cached and (wanted.fine_tune_epochs or not self.recipe.solved) else None
@@ -136,7 +136,11 @@ class Phases:
             model.unfreeze(self.network, wanted.unfreeze_layers, wanted.fine_tune_learning_rate)
             say("train", f"unfrozen from {names[0]} on: {wanted.unfreeze_layers} layers, rounded out to whole blocks")
             self._fit("fine-tune", wanted.fine_tune_epochs, low, kept, draws, beat_start=True)
-        return {"unfrozen": {"asked": wanted.unfreeze_layers, "layers": names}, "cached": cached, "draws": draws}
+        return {
+            "unfrozen": {"asked": wanted.unfreeze_layers, "layers": names},
+            "activation_cache": cached,
+            "draws": draws,
+        }
 
     def _scratch(self) -> dict[str, Any]:
         wanted = self.wanted
@@ -154,7 +158,7 @@ class Phases:
             )
         steady = self._views(augment=False, degrade=0.0)
         model.re_estimate_statistics(self.network, (steady[number][0] for number in range(len(steady))))
-        return {"unfrozen": {"layers": "all"}, "cached": False, "draws": 0}
+        return {"unfrozen": {"layers": "all"}, "activation_cache": False, "draws": 0}
 
     def best(self) -> dict[str, float]:
         """Return loss and ROC AUC on validation of the epoch whose weights the network has."""

@@ -42,12 +42,12 @@ class Settings:
         fine_tune_learning_rate: Of Adam in phase 2; 0 for the recipe's own.
         dropout: Before the last layer, as EfficientNetB0 has it.
         augment: Draw rotation, flip, zoom, brightness and contrast; None for the recipe's own.
-        degrade: Share of views that is degraded after the first draw, of both labels alike; below 0 for the recipe's
-            own.
-        cached: Compute what is frozen once, where it fits, and not in every epoch.
+        training_degradations: Share of views that is degraded after the first draw, of both labels alike; below 0 for
+            the recipe's own.
+        activation_cache: Compute what is frozen once, where it fits, and not in every epoch.
         consistency: How strongly a view as it is and degraded are pulled to one logit, where the head is solved; 0 for
             not at all, as the ablation shows best.
-        views: How many times each view is drawn for the cache: once as it is, then augmented and degraded; epochs take
+        draws: How many times each view is drawn for the cache: once as it is, then augmented and degraded; epochs take
             turns.
         cache_gigabytes: What activations may take on disk, at most half of what is free.
         precision: One of `devices.PRECISIONS`, of the backbone in training; "auto" is what the devices gain from.
@@ -65,10 +65,10 @@ class Settings:
     fine_tune_learning_rate: float = 0.0
     dropout: float = 0.2
     augment: bool | None = None
-    degrade: float = -1.0
-    cached: bool = True
+    training_degradations: float = -1.0
+    activation_cache: bool = True
     consistency: float = 0.0
-    views: int = 2
+    draws: int = 2
     cache_gigabytes: float = 8.0
     precision: str = "auto"
     seed: int = 0
@@ -76,7 +76,7 @@ class Settings:
     def __post_init__(self):
         if self.recipe not in phases.RECIPES:
             raise InputError(f"recipe {self.recipe!r} is not known; choose one of {', '.join(phases.RECIPES)}")
-        for name in ("epochs", "batch_size", "unfreeze_layers", "views"):
+        for name in ("epochs", "batch_size", "unfreeze_layers", "draws"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         own = phases.recipe_for(self.recipe, self.weights)
@@ -84,14 +84,14 @@ class Settings:
             object.__setattr__(self, "fine_tune_learning_rate", own.fine_tune_learning_rate)
         if self.augment is None:
             object.__setattr__(self, "augment", own.augment)
-        if self.degrade < 0:
-            object.__setattr__(self, "degrade", own.degrade)
+        if self.training_degradations < 0:
+            object.__setattr__(self, "training_degradations", own.training_degradations)
         if self.fine_tune_epochs < 0:
             object.__setattr__(self, "fine_tune_epochs", own.fine_tune_epochs)
-        if self.consistency and not (own.solved and self.degrade and self.views > 1):
+        if self.consistency and not (own.solved and self.training_degradations and self.draws > 1):
             raise InputError(
-                f"consistency is {self.consistency:g}; it needs recipe deep, pretrained weights, degrade above 0 and "
-                "views of at least 2: a view as it is beside its degraded ones"
+                f"consistency is {self.consistency:g}; it needs recipe deep, pretrained weights, "
+                "training_degradations above 0 and draws of at least 2: a view as it is beside its degraded ones"
             )
         object.__setattr__(self, "precision", devices.resolve(self.precision))
 

@@ -82,7 +82,7 @@ def _add_run(commands: Any) -> None:
     command = commands.add_parser("run", help="the whole pipeline on this machine", description=_run.__doc__)
     command.add_argument("media", nargs="?", default="", help="a labelled directory or list; left out, the sample set")
     add_pipeline_options(command)
-    command.add_argument("--no-cache", action="store_true", help="do every step again")
+    command.add_argument("--no-step-cache", action="store_true", help="do every step again")
     command.add_argument("--in-containers", action="store_true", help="run the steps in the images (make images)")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
     command.set_defaults(run=_run)
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
 
     arguments = pipeline_arguments(options)
     runner = _containers(options.media, arguments) if options.in_containers else None
-    result = run_training(options.media, arguments, cache=not options.no_cache, runner=runner)
+    result = run_training(options.media, arguments, cache=not options.no_step_cache, runner=runner)
     if options.json:
         print(json.dumps(result, indent=1))
     else:
@@ -176,14 +176,14 @@ LEARNT = (
     "unfreeze_layers",
     "batch_size",
     "learning_rate",
-    "views",
-    "degrade",
+    "draws",
+    "training_degradations",
     "consistency",
-    "cached",
+    "activation_cache",
     "precision",
     "seed",
 )
-JUDGED = ("degraded",)
+JUDGED = ("test_degradations",)
 
 
 def _add_stages(commands: Any) -> None:
@@ -268,11 +268,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     output = options.output or run_home() / "evaluation"
     output.mkdir(parents=True, exist_ok=True)
-    name, degraded, cross_source = stage_arguments(options, "model_name", *JUDGED, "cross_source").values()
+    name, conditions, cross_source = stage_arguments(options, "model_name", *JUDGED, "cross_source").values()
     champion = "" if options.no_champion else find_champion(options.model, name)
     path, report = output / "evaluation.json", output / "report.html"
-    conditions = {"degraded": degraded, "leave_one_out": cross_source}
-    evaluate_against(champion, name, options.dataset, options.model, path, report, **conditions)
+    judging = {"test_degradations": conditions, "leave_one_out": cross_source}
+    evaluate_against(champion, name, options.dataset, options.model, path, report, **judging)
     print(path.read_text() if options.json else path)
 
 

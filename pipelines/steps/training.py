@@ -50,12 +50,12 @@ def training(
     unfreeze_layers: int = 20,
     batch_size: int = 32,
     learning_rate: float = 1e-3,
-    views: int = 2,
-    degrade: float = -1.0,  # the recipe's own
+    draws: int = 2,
+    training_degradations: float = -1.0,  # the recipe's own
     consistency: float = 0.0,
-    cached: bool = True,
+    activation_cache: bool = True,
     precision: str = "auto",
-    degraded: str = "all",
+    test_degradations: str = "all",
     cross_source: bool = False,  # minutes more
     gate: str = "roc_auc+0.002,roc_auc>=0.7,balanced_accuracy>=0.6,false_positive_rate<=0.5,ece<=0.25",
     seed: int = 0,
@@ -94,10 +94,10 @@ def training(
         unfreeze_layers=unfreeze_layers,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        views=views,
-        degrade=degrade,
+        draws=draws,
+        training_degradations=training_degradations,
         consistency=consistency,
-        cached=cached,
+        activation_cache=activation_cache,
         precision=precision,
         seed=seed,
         work=dsl.WORKSPACE_PATH_PLACEHOLDER,
@@ -109,7 +109,7 @@ def training(
         model=model,
         champion=champion,
         model_name=model_name,
-        degraded=degraded,
+        test_degradations=test_degradations,
         cross_source=cross_source,
     )
     place(judging, "evaluate")

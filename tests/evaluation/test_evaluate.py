@@ -20,7 +20,7 @@ def judged(dataset, detector, make_detector, tmp_path_factory):
         champion=champion,
         champion_version="7",
         report=place / "report",
-        degraded="jpeg:50,blur:2,h264:28",
+        test_degradations="jpeg:50,blur:2,h264:28",
     )
     return place
 
@@ -104,7 +104,7 @@ def test_a_champion_that_looks_otherwise_reads_the_files_again(make_detector, ma
     dataset = make_files_dataset("resize32", size=32)
     candidate = make_detector(size=32, card={"view": "resize32"})
     champion = make_detector(size=48, card={"view": "crops48x2"})
-    found = evaluate(dataset, candidate, tmp_path / "evaluation", champion=champion, degraded="none")
+    found = evaluate(dataset, candidate, tmp_path / "evaluation", champion=champion, test_degradations="none")
     assert found["candidate"]["scores"]["unit"] == found["champion"]["scores"]["unit"]
     assert found["champion"]["scores"]["probability"] == pytest.approx(
         found["candidate"]["scores"]["probability"], abs=0.1
@@ -115,13 +115,15 @@ def test_a_champion_that_looks_otherwise_reads_the_files_again(make_detector, ma
 def test_a_file_that_is_gone_stops_a_champion_of_another_view_in_one_line(make_detector, dataset, detector, tmp_path):
     champion = make_detector(card={"view": "crops48x2"})
     with pytest.raises(InputError, match="cannot be read again") as error:
-        evaluate(dataset, detector, tmp_path / "evaluation", champion=champion, degraded="none")
+        evaluate(dataset, detector, tmp_path / "evaluation", champion=champion, test_degradations="none")
     assert "\n" not in str(error.value)
 
 
 def test_without_clips_nothing_is_said_of_video_compression(make_dataset, detector, tmp_path):
     dataset = make_dataset(per_label=2, clips=0)
-    found = evaluate(dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", degraded="jpeg:50,h264:28")
+    found = evaluate(
+        dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", test_degradations="jpeg:50,h264:28"
+    )
     assert [one["slice"] for one in found["candidate"]["slices"] if one["by"] == "degradation"] == ["jpeg:50"]
     assert list(found["candidate"]["scores"]["degraded"]) == ["jpeg:50"]
     assert found["candidate"]["clips"] is found["candidate"]["worst_slice"] is None  # four pictures prove nothing
@@ -130,7 +132,7 @@ def test_without_clips_nothing_is_said_of_video_compression(make_dataset, detect
 
 def test_an_unknown_degradation_is_refused(dataset, detector, tmp_path):
     with pytest.raises(InputError, match="'fog:3' is not known"):
-        evaluate(dataset, detector, tmp_path / "evaluation", degraded="jpeg:50,fog:3")
+        evaluate(dataset, detector, tmp_path / "evaluation", test_degradations="jpeg:50,fog:3")
 
 
 def test_the_headline_is_plain_finite_floats(numbers):
@@ -142,8 +144,8 @@ def test_the_headline_is_plain_finite_floats(numbers):
 
 
 def test_the_same_evaluation_gives_the_same_numbers(dataset, detector, tmp_path):
-    first = evaluate(dataset, detector, tmp_path / "first", degraded="noise:5")
-    second = evaluate(dataset, detector, tmp_path / "second", degraded="noise:5")
+    first = evaluate(dataset, detector, tmp_path / "first", test_degradations="noise:5")
+    second = evaluate(dataset, detector, tmp_path / "second", test_degradations="noise:5")
     assert first == second
     assert first["champion"] is None
 
@@ -158,14 +160,14 @@ def test_the_page_stands_alone_and_shows_the_mistakes(judged, numbers):
 
 def test_the_note_of_the_dataset_leads_the_page(make_dataset, detector, tmp_path):
     dataset = make_dataset(card={"note": "Made by code: <not> field accuracy."})
-    evaluate(dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", degraded="none")
+    evaluate(dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", test_degradations="none")
     assert "Made by code: &lt;not&gt; field accuracy." in (tmp_path / "report").read_text()
 
 
 def test_what_needs_no_look_at_the_picture_stands_beside_the_accuracies(make_dataset, detector, tmp_path):
     tests = [{"name": name, "auc": auc, "counts": True} for name, auc in (("metadata", 0.987), ("thumbnail", 0.654))]
     dataset = make_dataset(card={"audit": {"verdict": "warn", "text": "Metadata tell the label.", "tests": tests}})
-    evaluate(dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", degraded="none")
+    evaluate(dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", test_degradations="none")
     html = (tmp_path / "report").read_text()
     assert html.count("metadata-only 0.987, thumbnail-only 0.654") >= 3
     assert "Metadata tell the label." in html

@@ -62,7 +62,7 @@ def settings(place: Path, **more):
         "epochs": 2,
         "fine_tune_epochs": 3,
         "batch_size": 8,
-        "views": 2,
+        "draws": 2,
     } | more
 
 
@@ -144,13 +144,13 @@ def test_kept_activations_and_pixels_give_the_same_weights(place):
     from components.training import model, phases, train
 
     def run(cached: bool):
-        wanted = train.Settings(**settings(place, augment=False, dropout=0.0, cached=cached, views=1))
+        wanted = train.Settings(**settings(place, augment=False, dropout=0.0, activation_cache=cached, draws=1))
         keras.utils.set_random_seed(0)
         network = model.build(wanted.backbone, wanted.weights, SIZE, dropout=0.0)
         rows = Dataset(place / "dataset")
         work = place / f"work-{cached}"
         training = phases.Phases(network, rows, wanted, work, lambda *_: None)
-        assert training.run()["cached"] == cached
+        assert training.run()["activation_cache"] == cached
         return network.get_weights()
 
     assert not phases.Phases(
@@ -164,8 +164,10 @@ def test_deep_recipe_tells_the_planted_trace(place):
     from components.detector import Detector
     from components.training import train
 
-    assert train.Settings(recipe="deep").degrade == 1.0
-    wanted = settings(place, recipe="deep", fine_tune_epochs=1, augment=False, degrade=0.0)  # 16 pictures are few
+    assert train.Settings(recipe="deep").training_degradations == 1.0
+    wanted = settings(
+        place, recipe="deep", fine_tune_epochs=1, augment=False, training_degradations=0.0
+    )  # 16 pictures are few
     card = train.train(place / "dataset", place / "deep", report=place / "deep.html", **wanted)
     assert [one["features"] for one in card["depths"][:-1]] == [64, 192, 288, 384, 768, 1152, 1920, 2560]
     assert card["depths"][-1]["features"] == sum(one["features"] for one in card["depths"][:-1])
@@ -178,7 +180,7 @@ def test_deep_recipe_tells_the_planted_trace(place):
     label = rows.column("label")[chosen]
     assert logits[label == 1].min() > logits[label == 0].max()
     assert card["recipe"] == "deep"
-    assert card["settings"]["degrade"] == 0.0
+    assert card["settings"]["training_degradations"] == 0.0
 
 
 def test_consistency_pulls_the_draws_of_a_view_together(place):
@@ -187,7 +189,7 @@ def test_consistency_pulls_the_draws_of_a_view_together(place):
     from components.training import data, train
 
     rows = Dataset(place / "dataset")
-    wanted = settings(place, recipe="deep", fine_tune_epochs=0, degrade=0.5)
+    wanted = settings(place, recipe="deep", fine_tune_epochs=0, training_degradations=0.5)
     batches = data.Batches(rows, rows.rows("train"), 8, augment=True, degrade=0.5)
     as_it_is = np.concatenate(rows.views(rows.rows("train")))
     assert np.array_equal(batches.pixels(np.arange(batches.samples)), as_it_is)
@@ -237,7 +239,7 @@ def test_one_label_alone_cannot_be_trained_on(place):
     assert not (place / "never").exists()
 
 
-@pytest.mark.parametrize(("name", "value"), [("recipe", "best"), ("epochs", 0), ("views", 0), ("consistency", 1.0)])
+@pytest.mark.parametrize(("name", "value"), [("recipe", "best"), ("epochs", 0), ("draws", 0), ("consistency", 1.0)])
 def test_settings_that_make_no_sense_are_told(name, value):
     from components.training import train
 
@@ -251,7 +253,7 @@ def test_mixed_precision_learns_the_same_and_leaves_a_float32_detector(place):
 
     rows = Dataset(place / "dataset")
     views = rows.views(rows.rows("validation"))
-    wanted = settings(place, recipe="deep", fine_tune_epochs=1, augment=False, degrade=0.0, dropout=0.0)
+    wanted = settings(place, recipe="deep", fine_tune_epochs=1, augment=False, training_degradations=0.0, dropout=0.0)
     logits, digests = {}, set()
     for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
         card = train.train(place / "dataset", place / precision, **wanted, precision=precision)
@@ -282,7 +284,7 @@ from components.dataset import Dataset
 from components.training import devices, model, phases, train
 
 def run(team, name, **settings):
-    wanted = train.Settings("mobilenetv2", weights, epochs=1, batch_size=8, views=1, dropout=0.0, **settings)
+    wanted = train.Settings("mobilenetv2", weights, epochs=1, batch_size=8, draws=1, dropout=0.0, **settings)
     keras.utils.set_random_seed(0)
     with team.scope():
         network = model.build(wanted.backbone, wanted.weights, 32, dropout=0.0)
@@ -295,8 +297,8 @@ assert both.count == 2
 assert devices.team(keras.distribution.list_devices(), 7).count == 1
 alone = run(devices.ALONE, "alone", fine_tune_epochs=2, augment=False)
 cached = backend == "jax"  # from pixels on TensorFlow, from activations on JAX
-run(both, "both", fine_tune_epochs=1, augment=False, cached=cached)
-team = run(both, "both", fine_tune_epochs=2, augment=False, cached=cached)  # goes on after epoch 1
+run(both, "both", fine_tune_epochs=1, augment=False, activation_cache=cached)
+team = run(both, "both", fine_tune_epochs=2, augment=False, activation_cache=cached)  # goes on after epoch 1
 away = max(float(np.abs(a - b).max()) for a, b in zip(alone.get_weights(), team.get_weights(), strict=True))
 start = model.build("mobilenetv2", weights, 32)
 learnt = max(float(np.abs(a - b).max()) for a, b in zip(alone.get_weights(), start.get_weights(), strict=True))
