@@ -3,32 +3,18 @@
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipelines.commands import main as cli
 from pipelines.commands.options import PARAMETERS, pipeline_defaults
 
-COMMANDS = [
-    "run",
-    "compile",
-    "submit",
-    "extract",
-    "preprocess",
-    "train",
-    "evaluate",
-    "register",
-    "check",
-    "score",
-    "models",
-    "job",
-    "doctor",
-    "sample",
-]
+COMMANDS = [name for group in cli.COMMANDS.values() for name in group]
 STARTED = """
 import sys
 from pipelines.commands import main as cli
-cli.build_parser().parse_args(["check", "a.jpg"])
+cli.parse(["check", "a.jpg"])
 print(*sys.modules)
 """
 
@@ -39,11 +25,21 @@ def said(capsys, *arguments: str) -> tuple[int, str, str]:
     return exited.value.code, *capsys.readouterr()
 
 
-def test_help_names_every_command(capsys):
+def test_help_lists_every_command(capsys):
     code, text, _ = said(capsys, "--help")
     assert code == 0
-    listed = {line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4] != " "}
-    assert listed == set(COMMANDS)
+    listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
+    assert listed == COMMANDS
+    assert cli.EXIT_CODES in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_file_of_its_name_and_takes_verbose(capsys, name):
+    code, text, _ = said(capsys, name, "--help")
+    assert code == 0
+    assert text.startswith(f"usage: ai-vs-real {name} ")
+    assert "--verbose" in text
+    assert Path(cli.__file__).with_name(f"{name}.py").is_file()
 
 
 def test_a_commands_help_names_every_option(capsys):
@@ -57,7 +53,7 @@ def test_a_commands_help_names_every_option(capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["chekc", "a.jpg"], "invalid choice: 'chekc' (choose from 'run'"),
+        (["chekc", "a.jpg"], "unknown command 'chekc'; the commands are run, "),
         ([], "required: COMMAND; see ai-vs-real --help"),
         (["check"], "required: FILE; see ai-vs-real check --help"),
         (["run", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),

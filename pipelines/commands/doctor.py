@@ -141,7 +141,7 @@ def kubeflow(server: submit.Server) -> Finding:
 
 def add_parser(commands: Any) -> None:
     """Add the command `doctor`."""
-    command = commands.add_parser("doctor", help="what this machine or cluster lacks", description=_doctor.__doc__)
+    command = commands.add_parser("doctor", description=_doctor.__doc__)
     command.add_argument("--kubernetes", action="store_true", help="look at the cluster that kubectl points at, too")
     command.add_argument("--pipeline", type=Path, metavar="FILE", help="compiled, whose needs count (the training one)")
     command.add_argument(

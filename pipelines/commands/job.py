@@ -223,7 +223,7 @@ def _log(cluster: Kubernetes, pod: str, skip: int, following: bool = True) -> It
 
 def add_parser(commands: Any) -> None:
     """Add the command `job` and its parts."""
-    group = commands.add_parser("job", help="GPU runs on a cluster without Kubeflow", description=__doc__)
+    group = commands.add_parser("job", description=__doc__)
     parts = group.add_subparsers(title="parts", metavar="PART", required=True)
     texts = {
         "prepare": "media on the volume to a dataset, on any node",

@@ -12,7 +12,7 @@ from pipelines.commands.options import pipeline_defaults
 def add_parser(subparsers: Any) -> None:
     """Add the command `models` and its own commands."""
     defaults = pipeline_defaults()
-    parser = subparsers.add_parser("models", help="the registered detectors and their history", description=__doc__)
+    parser = subparsers.add_parser("models", description=__doc__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, function: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:

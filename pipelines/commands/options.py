@@ -40,6 +40,26 @@ PARAMETERS = {
 }
 
 
+EXTRACTION = ("sampling", "view", "delivery")
+PREPROCESSING = ("balance", "hold_out", "repair_split", "audit", "seed")
+TRAINING = (
+    "backbone",
+    "weights",
+    "recipe",
+    "epochs",
+    "fine_tune_epochs",
+    "unfreeze_layers",
+    "batch_size",
+    "learning_rate",
+    "draws",
+    "training_degradations",
+    "consistency",
+    "activation_cache",
+    "precision",
+    "seed",
+)
+EVALUATION = ("model_name", "test_degradations", "cross_source")
+REGISTRATION = ("model_name", "gate")
 PLAIN_VIEW = "resize256"  # what the mission's own recipe looks at
 
 

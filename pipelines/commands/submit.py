@@ -395,9 +395,7 @@ def add_server_options(command: argparse.ArgumentParser) -> None:
 
 def add_parser(commands: Any) -> None:
     """Add the command `submit`."""
-    command = commands.add_parser(
-        "submit", help="the whole pipeline on Kubeflow Pipelines", description=_submit.__doc__
-    )
+    command = commands.add_parser("submit", description=_submit.__doc__)
     command.add_argument("media", nargs="?", default="", help="gs://BUCKET/PREFIX, or a path that the pods see")
     add_pipeline_options(command)
     command.add_argument("--pipeline", type=Path, metavar="FILE", help="another compiled pipeline; parameters by --set")

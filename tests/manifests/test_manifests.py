@@ -218,9 +218,8 @@ def test_every_pod_may_reach_what_it_needs_and_no_more():
 
 
 def test_the_jobs_call_commands_that_are_there():
-    from pipelines.commands.main import build_parser
+    from pipelines.commands.main import parse
 
-    parser = build_parser()
     for name in ("prepare", "train", "score"):
         parameters, job = rendered(f"jobs/{name}")
         [container] = job["spec"]["template"]["spec"]["containers"]
@@ -232,4 +231,4 @@ def test_the_jobs_call_commands_that_are_there():
         assert commands
         for command in commands:
             words = [word.strip("\"'") for word in command.split()]
-            parser.parse_args(words)
+            parse(words)

@@ -1,0 +1,26 @@
+"""`ai-vs-real extract`: the first stage alone, from media to views."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from components.home import run_home
+from pipelines.commands.options import EXTRACTION, add_pipeline_options, stage_arguments
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command `extract`."""
+    command = commands.add_parser("extract", description=run.__doc__)
+    command.add_argument("media", help="a labelled directory or list")
+    command.add_argument("--output", type=Path, help="directory of the frames (HOME/frames)")
+    add_pipeline_options(command, EXTRACTION)
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Extract the view of every picture and of sampled frames of every video."""
+    from components.extraction.extract import extract
+
+    output = options.output or run_home() / "frames"
+    extract(options.media, output, **stage_arguments(options, *EXTRACTION))
+    print(output)

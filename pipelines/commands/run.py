@@ -1,0 +1,77 @@
+"""`ai-vs-real run`: the whole pipeline on this machine."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from components.home import run_home
+from pipelines.commands.options import add_pipeline_options, pipeline_arguments
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command `run`."""
+    command = commands.add_parser("run", description=run.__doc__)
+    command.add_argument("media", nargs="?", default="", help="a labelled directory or list; left out, the sample set")
+    add_pipeline_options(command)
+    command.add_argument("--no-step-cache", action="store_true", help="do every step again")
+    command.add_argument("--in-containers", action="store_true", help="run the steps in the images (make images)")
+    command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the compiled training pipeline on this machine, from labelled media to a judged, registered detector."""
+    from pipelines.local.run import run_training
+
+    arguments = pipeline_arguments(options)
+    runner = _containers(options.media, arguments) if options.in_containers else None
+    result = run_training(options.media, arguments, cache=not options.no_step_cache, runner=runner)
+    print(json.dumps(result, indent=1) if options.json else _in_words(result))
+
+
+def _containers(media: str, arguments: dict[str, Any]) -> Any:
+    from pipelines.local.in_containers import docker_runner
+    from pipelines.steps.compiling import TRAINING
+
+    weights = Path(arguments.get("weights", "none").partition("#")[0])
+    paths = [path for path in (Path(media or "."), weights) if str(path) != "." and path.exists()]
+    return docker_runner(run_home(), *paths, pipeline=TRAINING)
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    metrics = result["metrics"]
+    lines = [
+        "",
+        f"{result['decision'].upper()}  version {result['model_version']} of the registry",
+        *(f"  because {reason}" for reason in result["reasons"]),
+        "",
+        f"  on {metrics['n']} test items ({metrics['n_real']} real, {metrics['n_fake']} fake):",
+        "  "
+        + ", ".join(
+            f"{title} {metrics[name]:.3f}"
+            for name, title in (
+                ("roc_auc", "ROC AUC"),
+                ("average_precision", "average precision"),
+                ("balanced_accuracy", "balanced accuracy"),
+                ("ece", "calibration error"),
+            )
+            if metrics[name] is not None
+        ),
+    ]
+    if result["note"]:
+        lines.append(f"  {result['note']}")
+    home = os.path.relpath(Path(result["report"]).parent.parent)
+    lines += [
+        "",
+        f"  pages     {home}/latest/decision.html, evaluation.html, data.html, training.html",
+        f"  registry  {result['registry']}",
+        f"  records   {result['records']}",
+        "",
+        "Next:",
+        "  ai-vs-real check FILE...      ask the champion about your own pictures and videos",
+        "  ai-vs-real models history     who was champion when, and why",
+        "  ai-vs-real run YOUR_MEDIA     the same on DIR/real and DIR/fake of your own",
+    ]
+    return "\n".join(lines)
