@@ -6,8 +6,9 @@ slice and every detector, so that differences between them are paired.
 
 import numpy as np
 
+from components.evaluation_result import LEVEL, Interval
+
 DRAWS = 1000
-LEVEL = 0.95
 AT_ONCE = 4_000_000  # numbers in one temporary array
 
 
@@ -31,7 +32,7 @@ def draw_weights(groups: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.nd
 
 def intervals(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float, weights: np.ndarray, level: float = LEVEL
-) -> dict[str, list[float] | None]:
+) -> dict[str, Interval | None]:
     """Return percentile intervals of the measures of some units.
 
     Args:
@@ -42,7 +43,7 @@ def intervals(
         level: Of the intervals, in (0, 1).
 
     Returns:
-        [low, high] for roc_auc, average_precision, balanced_accuracy, accuracy, accuracy_real and accuracy_fake; None
+        The intervals of roc_auc, average_precision, balanced_accuracy, accuracy, accuracy_real and accuracy_fake; None
         where no draw defines it.
     """
     chunk = max(1, AT_ONCE // max(1, len(labels)))
@@ -51,12 +52,12 @@ def intervals(
         for start in range(0, len(weights), chunk)
     ]
     edges = [(1 - level) / 2, (1 + level) / 2]
-    found = {}
+    result = {}
     for name in parts[0]:
         values = np.concatenate([part[name] for part in parts])
         values = values[np.isfinite(values)]
-        found[name] = np.quantile(values, edges).tolist() if len(values) else None
-    return found
+        result[name] = Interval(*np.quantile(values, edges).tolist()) if len(values) else None
+    return result
 
 
 def replicates(

@@ -1,5 +1,6 @@
 """What a detector does on a source that it has never seen: one left out at a time, from features computed once."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from components.dataset import Dataset, batches
 from components.detector import Detector
 from components.evaluation.metrics import measure
+from components.evaluation_result import LeftOutSource, Measures
 from components.progress import follow, say
 from components.units import Units
 
@@ -15,7 +17,7 @@ DEPTHS = 4
 SCORED_AT_ONCE = 32  # rows in memory
 
 
-def cross_source(detector: Detector, data: Dataset, units: Units, seed: int = 0) -> list[dict[str, Any]] | None:
+def cross_source(detector: Detector, data: Dataset, units: Units, seed: int = 0) -> list[LeftOutSource] | None:
     """Train a linear head with and without each source, and judge both on that source.
 
     The features are those of layers that training left as they were, so that nothing in them has seen the source.
@@ -24,11 +26,10 @@ def cross_source(detector: Detector, data: Dataset, units: Units, seed: int = 0)
         detector: The trained detector.
         data: The dataset; its training split trains the heads.
         units: The test units.
-        seed: Of the choice of training rows, where there are too many.
+        seed: Random seed of the choice of training rows, where there are too many.
 
     Returns:
-        For each source whose label has another one: its measures `seen` and `unseen`, against all test units of the
-        other label; `accuracy` is of the source alone. None where training changed every layer.
+        A result for each source whose label has another one. None where training changed every layer.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -51,7 +52,7 @@ def cross_source(detector: Detector, data: Dataset, units: Units, seed: int = 0)
         return 1 / (1 + np.exp(-mean))
 
     with_all = answers(np.ones(len(rows), dtype=bool))
-    found = []
+    left_out = []
     for name in sorted(set(units.source)):
         own = int(units.label[units.source == name][0])
         left = source != name
@@ -59,22 +60,22 @@ def cross_source(detector: Detector, data: Dataset, units: Units, seed: int = 0)
             continue
         judged = (units.source == name) | (units.label != own)
         without = answers(left)
-        found.append(
-            {
-                "source": name,
-                "label": ("real", "fake")[own],
-                "n": int((units.source == name).sum()),
-                "seen": _measure(units, with_all, judged, name),
-                "unseen": _measure(units, without, judged, name),
-            }
+        left_out.append(
+            LeftOutSource(
+                source=name,
+                label=("real", "fake")[own],
+                n=int((units.source == name).sum()),
+                seen=_measure(units, with_all, judged, name),
+                unseen=_measure(units, without, judged, name),
+            )
         )
-    return found
+    return left_out
 
 
-def _measure(units: Units, probabilities: np.ndarray, judged: np.ndarray, name: str) -> dict[str, Any]:
+def _measure(units: Units, probabilities: np.ndarray, judged: np.ndarray, name: str) -> Measures:
     own = units.source == name
     right = (probabilities[own] >= 0.5) == (units.label[own] == 1)
-    return {**measure(units.label[judged], probabilities[judged]), "accuracy": float(right.mean())}
+    return replace(measure(units.label[judged], probabilities[judged]), accuracy=float(right.mean()))
 
 
 def untouched(detector: Detector) -> Any:
@@ -106,6 +107,6 @@ def features(network: Any, data: Dataset, rows: np.ndarray) -> np.ndarray:
     for run in follow(runs, "evaluate", "batches of features", len(runs)):
         views = data.views(run)
         flat = views.reshape(-1, *views.shape[2:]).astype("float32")
-        found = np.asarray(network.predict_on_batch(flat))
-        out.append(found.reshape(len(run), -1, found.shape[-1]).mean(axis=1))
+        values = np.asarray(network.predict_on_batch(flat))
+        out.append(values.reshape(len(run), -1, values.shape[-1]).mean(axis=1))
     return np.concatenate(out)

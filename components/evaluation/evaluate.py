@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ from components.evaluation.judge import judge
 from components.evaluation.limits import limits
 from components.evaluation.metrics import roc_points
 from components.evaluation.report import write_report
+from components.evaluation_result import HEADLINE, EvaluationResult
 from components.media import degradations
 from components.progress import say
 from components.units import Units, units_of
-
-FORMAT = 1
 
 
 def evaluate(
@@ -34,7 +33,7 @@ def evaluate(
     report: str | Path | None = None,
     test_degradations: str = "all",
     leave_one_out: bool = False,
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Judge a detector on a dataset's test split, by picture and by clip.
 
     Args:
@@ -60,26 +59,23 @@ def evaluate(
     conditions = degradations.parse(test_degradations)
     detector = Detector(model)
     candidate = judge(detector, data, units, conditions)
-    candidate["cross_source"] = cross_source(detector, data, units) if leave_one_out else None
-    incumbent = judge(Detector(champion), data, units, conditions) if champion else None
-    evaluation = {
-        "format": FORMAT,
-        "note": data.card.get("note", ""),
-        "dataset_digest": data.digest,
-        "rows_digest": _digest(data, units),
-        "certificate": data.card.get("certificate"),
-        "audit": data.card.get("audit"),
-        "candidate": candidate,
-        "champion": incumbent,
-        "champion_version": champion_version,
-    }
-    evaluation = _plain(evaluation)
-    evaluation["candidate"]["limits"] = limits(evaluation)
-    write_whole(output, json.dumps(evaluation, allow_nan=False))
+    candidate = replace(candidate, cross_source=cross_source(detector, data, units) if leave_one_out else None)
+    evaluation = EvaluationResult(
+        dataset_digest=data.digest,
+        rows_digest=_digest(data, units),
+        candidate=candidate,
+        champion=judge(Detector(champion), data, units, conditions) if champion else None,
+        champion_version=champion_version,
+        certificate=data.card.get("certificate"),
+        audit=data.card.get("audit"),
+        note=data.card.get("note", ""),
+    )
+    evaluation = replace(evaluation, candidate=replace(candidate, limits=limits(evaluation)))
+    evaluation.write(output)
     if report:
         write_whole(report, write_report(evaluation, data, units, _viewer(detector, data)))
-    overall = evaluation["candidate"]["overall"]
-    say("evaluate", f"ROC AUC {overall['roc_auc']:.3f}, balanced accuracy {overall['balanced_accuracy']:.3f}")
+    overall = candidate.overall
+    say("evaluate", f"ROC AUC {overall.roc_auc:.3f}, balanced accuracy {overall.balanced_accuracy:.3f}")
     return evaluation
 
 
@@ -96,18 +92,20 @@ class Headline:
         write_whole(path, json.dumps({"roc": self.roc, "confusion": self.confusion}))
 
 
-def headline(evaluation: dict[str, Any]) -> Headline:
-    """Pick the numbers, the ROC curve (false positive rates, true positive rates, thresholds) and the confusion."""
-    result = evaluation["candidate"]
-    names = ("roc_auc", "average_precision", "balanced_accuracy", "accuracy_real", "accuracy_fake", "ece", "eer")
-    values = {name: result["overall"][name] for name in names}
-    if evaluation["champion"]:
-        values["champion_roc_auc"] = evaluation["champion"]["overall"]["roc_auc"]
-    scores = result["scores"]
+def headline(evaluation: EvaluationResult) -> Headline:
+    """Pick the numbers, the ROC curve (false positive rates, true positive rates, thresholds) and the confusion.
+
+    Args:
+        evaluation: What `evaluate` returned.
+    """
+    result = evaluation.candidate
+    values = {name: result.overall.value(name) for name in HEADLINE}
+    if evaluation.champion:
+        values["champion_roc_auc"] = evaluation.champion.overall.roc_auc
     return Headline(
         metrics={name: float(value) for name, value in values.items() if value is not None},
-        roc=roc_points(np.array(scores["label"]), np.array(scores["probability"])),
-        confusion=result["overall"]["confusion"],
+        roc=roc_points(np.array(result.scores.label), np.array(result.scores.probability)),
+        confusion=result.overall.confusion,
     )
 
 
@@ -155,14 +153,3 @@ def _digest(data: Dataset, units: Units) -> str:
     # By content, so that the same rows under another view or in another place are the same rows.
     names = zip(data.column("pixel_sha256")[units.rows], data.column("label")[units.rows], strict=True)
     return hashlib.sha256(json.dumps(sorted((str(name), int(label)) for name, label in names)).encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    # JSON knows no arrays and no NaN.
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,14 +14,27 @@ from components.dataset import Dataset, DatasetWriter
 from components.detector import Detector, calibrated
 from components.errors import InputError
 from components.evaluation.metrics import measure
-from components.evaluation.selective import compare_clips, risk_coverage, with_band
-from components.evaluation.slices import CLEAN, slices, worst
+from components.evaluation.selective import compare_clips, risk_coverage
+from components.evaluation.slices import slices
+from components.evaluation_result import (
+    CLEAN,
+    Band,
+    ClipAnswers,
+    Clips,
+    DetectorResult,
+    Goals,
+    Measures,
+    Scores,
+    Selective,
+    SliceResult,
+    worst_slice,
+)
 from components.media import degradations
 from components.progress import follow
 from components.units import Units, unit_probabilities
 
 
-def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]) -> dict[str, Any]:
+def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]) -> DetectorResult:
     """Judge a detector on some units, clean and under each degradation.
 
     Args:
@@ -32,7 +44,7 @@ def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]
         conditions: Names of degradations.
 
     Returns:
-        A result as it stands in evaluation.json; numpy values are left in it.
+        What came of it; neither the sources left out nor the limits are in it.
     """
     kinds = set(units.kind)
     conditions = [name for name in conditions if any(degradations.applies(name, kind) for kind in kinds)]
@@ -45,37 +57,41 @@ def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]
     threshold = detector.threshold
     clean = probabilities[CLEAN]
 
-    def by(values: np.ndarray) -> dict[str, Any]:
+    def by(values: np.ndarray) -> dict[str, Measures]:
         names = sorted(set(values))
         return {str(v): measure(units.label[values == v], clean[values == v], threshold) for v in names}
 
-    found = slices(units, probabilities, threshold, draw_weights(units.group))
+    parts = slices(units, probabilities, threshold, draw_weights(units.group))
+    selective = _selective(detector, units, probabilities)
     card = detector.card
-    return {
-        "digest": card["digest"],
-        "backbone": card.get("backbone", ""),
-        "recipe": card.get("recipe", ""),
-        "view": str(card.get("view", "")),
-        "threshold": threshold,
-        "overall": measure(units.label, clean, threshold),
-        "by_kind": by(units.kind),
-        "by_label": by(np.array(["real", "fake"], dtype=object)[units.label]),
-        "by_source": by(units.source),
-        "slices": found,
-        "worst_slice": worst(found),
-        "selective": _selective(detector, units, probabilities),
-        "clips": _clips(detector, units, logits, probabilities),
-        "goals": _goals(found, units, probabilities, threshold),
-        "scores": {
-            "unit": units.path,
-            "group": units.group,
-            "label": units.label,
-            "kind": units.kind,
-            "source": units.source,
-            "probability": clean,
-            "degraded": {name: probabilities[name] for name in conditions},
-        },
-    }
+    return DetectorResult(
+        digest=card["digest"],
+        backbone=card.get("backbone", ""),
+        recipe=card.get("recipe", ""),
+        view=str(card.get("view", "")),
+        threshold=float(threshold),
+        overall=measure(units.label, clean, threshold),
+        by_kind=by(units.kind),
+        by_label=by(np.array(["real", "fake"], dtype=object)[units.label]),
+        by_source=by(units.source),
+        slices=parts,
+        selective=selective,
+        clips=_clips(detector, units, logits, probabilities),
+        goals=_goals(parts, selective),
+        scores=Scores(
+            unit=units.path.tolist(),
+            group=units.group.tolist(),
+            label=units.label.tolist(),
+            kind=units.kind.tolist(),
+            source=units.source.tolist(),
+            probability=clean.tolist(),
+            degraded={name: _known(probabilities[name]) for name in conditions},
+        ),
+    )
+
+
+def _known(probabilities: np.ndarray) -> list[float | None]:
+    return [value if value == value else None for value in probabilities.tolist()]
 
 
 def _score(detector: Detector, views: Dataset, units: Units, name: str) -> np.ndarray:
@@ -100,22 +116,19 @@ def _pooled(units: Units, probabilities: dict[str, np.ndarray]) -> tuple[np.ndar
     return np.tile(units.label, len(degraded))[known], values[known]
 
 
-def _selective(detector: Detector, units: Units, probabilities: dict[str, np.ndarray]) -> dict[str, Any]:
-    band = {"low": detector.threshold, "high": detector.threshold, **detector.card.get("abstention", {})}
-    parts = {CLEAN: (units.label, probabilities[CLEAN]), "degraded": _pooled(units, probabilities)}
-    return {
-        "band": band,
-        **{
-            name: {**risk_coverage(*part, detector.threshold), "banded": with_band(*part, band)}
-            for name, part in parts.items()
-            if len(part[0])
-        },
-    }
+def _selective(detector: Detector, units: Units, probabilities: dict[str, np.ndarray]) -> Selective:
+    band = Band(**{"low": detector.threshold, "high": detector.threshold, **detector.card.get("abstention", {})})
+    labels, degraded = _pooled(units, probabilities)
+    return Selective(
+        band=band,
+        clean=risk_coverage(units.label, probabilities[CLEAN], detector.threshold, band),
+        degraded=risk_coverage(labels, degraded, detector.threshold, band) if len(labels) else None,
+    )
 
 
 def _clips(
     detector: Detector, units: Units, logits: dict[str, np.ndarray], probabilities: dict[str, np.ndarray]
-) -> dict[str, Any] | None:
+) -> Clips | None:
     clips = np.flatnonzero(units.kind == "clip")
     if not len(clips):
         return None
@@ -125,35 +138,30 @@ def _clips(
         return np.array([frames[units.owner == clip].mean() for clip in clips])
 
     means = {name: averaged(values) for name, values in logits.items()}
-    found = {CLEAN: compare_clips(units.label[clips], probabilities[CLEAN][clips], means[CLEAN], detector.threshold)}
+
+    def compared(names: list[str]) -> ClipAnswers:
+        labels = np.tile(units.label[clips], len(names))
+        aggregated = np.concatenate([probabilities[name][clips] for name in names])
+        return compare_clips(labels, aggregated, np.concatenate([means[name] for name in names]), detector.threshold)
+
     degraded = [name for name in logits if name != CLEAN]
-    if degraded:
-        labels = np.tile(units.label[clips], len(degraded))
-        aggregated = np.concatenate([probabilities[name][clips] for name in degraded])
-        found["degraded"] = compare_clips(
-            labels, aggregated, np.concatenate([means[name] for name in degraded]), detector.threshold
-        )
-    return found
+    return Clips(clean=compared([CLEAN]), degraded=compared(degraded) if degraded else None)
 
 
-def _goals(
-    found: list[dict[str, Any]], units: Units, probabilities: dict[str, np.ndarray], threshold: float
-) -> dict[str, Any]:
+def _goals(parts: list[SliceResult], selective: Selective) -> Goals:
     """Pick the few numbers that sum up how the detector stands degradation."""
-    clean = next(one for one in found if one["by"] == "all")
-    degraded = [one for one in found if one["by"] == "degradation" and one["enough"]]
-    lowest = worst(degraded)
-    pooled = _pooled(units, probabilities)
-    return {
-        "clean_balanced_accuracy": clean["balanced_accuracy"],
-        "degraded_mean_balanced_accuracy": (
-            float(np.mean([one["balanced_accuracy"] for one in degraded])) if degraded else None
-        ),
-        "worst_degraded": lowest and lowest["slice"],
-        "worst_degraded_to_clean": lowest and lowest["balanced_accuracy"] / clean["balanced_accuracy"],
-        "ece_worst": max((one["ece"] for one in [clean, *degraded]), default=None),
-        "error_at_80_to_full": risk_coverage(*pooled, threshold)["ratio_80"] if len(pooled[0]) else None,
-    }
+    clean = next(part.measures for part in parts if part.by == "all")
+    degraded = [part for part in parts if part.by == "degradation" and part.enough]
+    lowest = worst_slice(degraded)
+    accuracies = [part.measures.balanced_accuracy for part in degraded]
+    return Goals(
+        clean_balanced_accuracy=clean.balanced_accuracy,
+        degraded_mean_balanced_accuracy=float(np.mean(accuracies)) if accuracies else None,
+        worst_degraded=lowest and lowest.name,
+        worst_degraded_to_clean=lowest and lowest.measures.balanced_accuracy / clean.balanced_accuracy,
+        ece_worst=max((measures.ece for measures in (clean, *(part.measures for part in degraded))), default=None),
+        error_at_80_to_full=selective.degraded and selective.degraded.ratio_80,
+    )
 
 
 @contextmanager
@@ -185,10 +193,10 @@ def _read_again(detector: Detector, data: Dataset, units: Units, place: Path) ->
             path, rows = units.path[unit], units.rows_of(unit)
             try:
                 with fetched(data.card.get("media", []), path) as file:
-                    found = {row.get("time_s"): views for views, row in read_views(file, view, sampling, delivery)}
+                    views_at = {row.get("time_s"): views for views, row in read_views(file, view, sampling, delivery)}
                 wanted = [None if np.isnan(moments[row]) else moments[row] for row in rows]
                 for moment in wanted:
-                    writer.append(found[moment], {})
+                    writer.append(views_at[moment], {})
             except (MediaError, KeyError, OSError) as error:
                 raise InputError(
                     f"the detector {detector.card['digest'][:12]} looks at media by {view}, the dataset holds "

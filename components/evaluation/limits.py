@@ -2,157 +2,147 @@
 
 from typing import Any
 
-from components.media import degradations
+from components.evaluation_result import DetectorResult, EvaluationResult, SliceResult
 
 GOOD_ENOUGH = 0.80  # balanced accuracy
 TRUSTED_ECE = 0.05
 SHORTCUT_AUC = 0.75  # of a classifier that never looks at the picture itself
 FEW_CLIPS = 20  # of each label
+TRUSTED_UNSEEN_AUC = 0.9  # on a source left out of training
 SHORTCUTS = {
-    "metadata": "the files' metadata",
-    "thumbnail": "an 8 x 8 thumbnail's pixels",
-    "traces": "the traces of size and compression that the views keep",
+    "metadata": "the files' metadata alone reach",
+    "thumbnail": "the pixels of an 8 × 8 thumbnail alone reach",
+    "traces": "the traces of size and compression in the views alone reach",
 }
 
 
-def limits(evaluation: dict[str, Any]) -> list[str]:
+def limits(evaluation: EvaluationResult) -> list[str]:
     """Return what the candidate must not be used for, one sentence each, the gravest first.
 
     Args:
-        evaluation: The evaluation as it stands in evaluation.json.
+        evaluation: The evaluation; the limits that stand in it already are not read.
     """
-    result = evaluation["candidate"]
-    found = [
+    result = evaluation.candidate
+    return [
         *_sample(evaluation),
         *_alone(result),
         *_places(result),
         *_unseen(result),
         *_clips(result),
         *_probabilities(result),
-        *_shortcuts(evaluation.get("audit") or {}),
+        *_shortcuts(evaluation.audit or {}),
     ]
-    return found
 
 
-def words(name: str) -> str:
-    """Return the name of a slice in words."""
-    by, _, value = name.partition(":")
-    if by in degradations.RANGES:
-        return degradations.describe(name)
-    return {"all": "all, as delivered", "kind": f"{value}s", "label": f"{value} media"}.get(by, f"{by} {value}")
-
-
-def _sample(evaluation: dict[str, Any]) -> list[str]:
-    if not evaluation.get("note"):
+def _sample(evaluation: EvaluationResult) -> list[str]:
+    if not evaluation.note:
         return []
     return ["Not for anything outside this exercise: the media were made for it, and no figure here is field accuracy."]
 
 
-def _alone(result: dict[str, Any]) -> list[str]:
-    overall = result["overall"]
-    found = []
-    if overall["balanced_accuracy"] < GOOD_ENOUGH:
-        found.append(
-            f"Not for decisions of any kind as it stands: taking both labels alike it is right "
-            f"{_of_100(overall['balanced_accuracy'])} times in 100, where guessing is right 50 times."
+def _alone(result: DetectorResult) -> list[str]:
+    sentences = []
+    balanced = result.overall.balanced_accuracy
+    if balanced < GOOD_ENOUGH:
+        sentences.append(
+            f"Not for decisions of any kind as it stands: its balanced accuracy is {_percent(balanced)}, and guessing "
+            "reaches 50 %."
         )
-    rates = {
-        name: result["selective"][name]["banded"]["false_positive_rate"]
-        for name in ("clean", "degraded")
-        if name in result["selective"]
-    }
+    rates = {name: part.banded.false_positive_rate for name, part in result.selective.parts.items()}
     worst = max(rates, key=lambda name: rates[name])
     if rates[worst] > 0:
-        after = " after degradation" if worst == "degraded" else ""
-        found.append(
-            f"Not as the only evidence against anyone: of 100 real pictures and clips it calls "
-            f"{_of_100(rates[worst])} fake{after}, those it left inconclusive not counted."
+        where = "degraded real files" if worst == "degraded" else "real files"
+        sentences.append(
+            f"Not as the only evidence against anyone: it calls {_percent(rates[worst])} of {where} fake, not counting "
+            "those where it is unsure."
         )
-    return found
+    return sentences
 
 
-def _places(result: dict[str, Any]) -> list[str]:
-    weak = [
-        one
-        for one in result["slices"]
-        if one["enough"] and one["by"] in ("kind", "source", "size", "degradation") and _value(one) < GOOD_ENOUGH
-    ]
-    found = []
+def _places(result: DetectorResult) -> list[str]:
+    weak = [part for part in result.slices if part.enough and part.by != "label" and _value(part) < GOOD_ENOUGH]
+    sentences = []
     for by, lead in (
-        ("degradation", "Not for media that went through this on their way"),
-        ("source", "Not for telling these sources"),
-        ("kind", "Not for these kinds"),
-        ("size", "Not for originals of these short sides"),
+        ("degradation", "Not for media that went through any of these"),
+        ("source", "Not for these sources"),
+        ("kind", "Not for these kinds of media"),
+        ("size", "Not for originals of these sizes"),
     ):
-        parts = sorted((one for one in weak if one["by"] == by), key=_value)
+        parts = sorted((part for part in weak if part.by == by), key=_value)
         if parts:
-            named = ", ".join(f"{words(one['slice']).removeprefix(f'{by} ')} ({_of_100(_value(one))})" for one in parts)
-            found.append(f"{lead} (right so often in 100, both labels alike): {named}.")
-    return found
+            named = ", ".join(_named(part, worst=part == result.worst_slice) for part in parts)
+            sentences.append(f"{lead} (balanced accuracy in brackets): {named}.")
+    return sentences
 
 
-def _unseen(result: dict[str, Any]) -> list[str]:
-    left_out = [one for one in result.get("cross_source") or [] if one["label"] == "fake"]
+def _unseen(result: DetectorResult) -> list[str]:
+    left_out = [source for source in result.cross_source or [] if source.label == "fake"]
     if left_out:
-        worst = min(left_out, key=lambda one: one["unseen"]["roc_auc"])
-        auc = worst["unseen"]["roc_auc"]
-        if auc < 0.9:
+        worst = min(left_out, key=lambda source: source.unseen.roc_auc)
+        if worst.unseen.roc_auc < TRUSTED_UNSEEN_AUC:
             return [
-                f"Not for generators that it was not trained on: with {worst['source']} left out of training, the ROC "
-                f"AUC on it falls to {auc:.2f} (with it: {worst['seen']['roc_auc']:.2f})."
+                f"Not for generators that it was not trained on: with {worst.source} left out of training, the ROC AUC "
+                f"on it falls from {worst.seen.roc_auc:.2f} to {worst.unseen.roc_auc:.2f}."
             ]
         return []
-    fakes = [name for name, values in result["by_source"].items() if values["n_fake"]]
+    fakes = [name for name, measures in result.by_source.items() if measures.n_fake]
     return [
-        f"Not for generators other than {', '.join(fakes)}: nothing here says what it does on one it has never seen."
+        f"Not for generators other than {', '.join(fakes)}: it was not measured on a generator that it has never seen."
     ]
 
 
-def _clips(result: dict[str, Any]) -> list[str]:
-    clips = result["by_kind"].get("clip")
+def _clips(result: DetectorResult) -> list[str]:
+    clips = result.by_kind.get("clip")
     if not clips:
-        return ["Not for videos: none was in the test split."]
-    few = min(clips["n_real"], clips["n_fake"])
-    if few < FEW_CLIPS:
-        return [
-            f"Not for videos on the strength of this page: only {clips['n_real']} real and {clips['n_fake']} fake "
-            "clips were judged."
-        ]
+        return ["Not for videos: the test split holds none."]
+    if min(clips.n_real, clips.n_fake) < FEW_CLIPS:
+        return [f"Not for videos yet: it was judged on only {clips.n_real} real and {clips.n_fake} fake clips."]
     return []
 
 
-def _probabilities(result: dict[str, Any]) -> list[str]:
-    off = [one for one in result["slices"] if one["enough"] and (one["ece"] or 0) > max(TRUSTED_ECE, _chance(one))]
-    off = sorted((one for one in off if one["by"] in ("all", "degradation")), key=lambda one: -one["ece"])
+def _probabilities(result: DetectorResult) -> list[str]:
+    off = [
+        part
+        for part in result.slices
+        if part.enough
+        and part.by in ("all", "degradation")
+        and (part.measures.ece or 0) > max(TRUSTED_ECE, part.ece_by_chance or 0)
+    ]
     if not off:
         return []
-    named = ", ".join(f"{words(one['slice'])} ({one['ece']:.2f})" for one in off[:4])
-    return [f"Not for reading its probability as a chance where what it says and what comes differ: {named}."]
-
-
-def _chance(one: dict[str, Any]) -> float:
-    return one["ece_by_chance"] or 0.0
+    off = sorted(off, key=lambda part: -part.measures.ece)
+    named = ", ".join(f"{part.words} (ECE {part.measures.ece:.2f})" for part in off[:4])
+    return [f"Its probabilities are miscalibrated under: {named}."]
 
 
 def _shortcuts(audit: dict[str, Any]) -> list[str]:
     return [
-        f"Not as proof that it sees the traces of generation: on these media {SHORTCUTS[name]} alone reach a ROC AUC "
-        f"of {test['auc']:.2f}."
+        f"Not as proof that it recognises traces of generation: on these media {SHORTCUTS[name]} a ROC AUC of "
+        f"{test['auc']:.2f}."
         for name, test in shortcuts(audit).items()
         if test["counts"] and test["auc"] >= SHORTCUT_AUC
     ]
 
 
 def shortcuts(audit: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Return by name what a classifier gets without looking at the picture: the audit's tests, on the pixels used."""
+    """Return by name the tests of the audit whose classifier never looks at the picture, on the pixels that are used.
+
+    Args:
+        audit: As in the dataset's card; None if it has none.
+    """
     tests = (audit or {}).get("tests", [])
-    found = {test["name"]: test for test in tests if test["auc"] is not None}  # what comes after the view comes last
-    return {name: found[name] for name in SHORTCUTS if name in found}
+    known = {test["name"]: test for test in tests if test["auc"] is not None}  # the tests after the view come last
+    return {name: known[name] for name in SHORTCUTS if name in known}
 
 
-def _value(one: dict[str, Any]) -> float:
-    return one["balanced_accuracy"]
+def _named(part: SliceResult, worst: bool) -> str:
+    words = part.words.removeprefix(f"{part.by} ")
+    return f"{words} ({_percent(_value(part))}{', the worst slice' if worst else ''})"
 
 
-def _of_100(share: float) -> str:
-    return f"{int(100 * share)}" if share >= 0.01 else f"{100 * share:.1f}"
+def _value(part: SliceResult) -> float:
+    return part.measures.balanced_accuracy
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"

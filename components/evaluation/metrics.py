@@ -4,9 +4,9 @@ Labels are 0 real and 1 fake; probabilities are of fake. A measure that the labe
 class) is None, never NaN.
 """
 
-from typing import Any
-
 import numpy as np
+
+from components.evaluation_result import Measures
 
 BINS = 10  # of a reliability plot
 MOST_BINS = 50
@@ -14,7 +14,7 @@ CHANCE_DRAWS = 200  # of the labels that perfect probabilities would bring
 CHANCE_LEVEL = 0.95
 
 
-def measure(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5) -> dict[str, Any]:
+def measure(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.5) -> Measures:
     """Measure a detector's answers on some units.
 
     Args:
@@ -23,8 +23,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.
         threshold: Probability from which the answer is fake.
 
     Returns:
-        Counts, ROC AUC, average precision, accuracies, ECE, EER (plain floats, or None where undefined) and the
-        confusion [[true real, false fake], [false real, true fake]].
+        Every measure; None where the labels leave one undefined.
     """
     from sklearn import metrics
 
@@ -47,7 +46,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.
         "eer": equal_error_rate(labels, probabilities) if both else None,
     }
     values = {name: None if value is None else float(value) for name, value in values.items()}
-    return {"n": len(labels), "n_real": n_real, "n_fake": n_fake, **values, "confusion": confusion.tolist()}
+    return Measures(n=len(labels), n_real=n_real, n_fake=n_fake, **values, confusion=confusion.tolist())
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float | None:

@@ -1,22 +1,20 @@
 """Where a detector holds and where it does not: the same measures on parts of the test split and under degradations."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
 from components.bootstrap import intervals
 from components.evaluation.metrics import calibration_by_chance, measure
+from components.evaluation_result import CLEAN, ENOUGH, SliceResult
 from components.units import Units
 
-CLEAN = "clean"
-ENOUGH = 10  # units of each label, below which a slice is shown but never called the worst
 SIZE_BANDS = (320, 640, 1080)  # short sides of the original, pixels
 
 
 def slices(
     units: Units, probabilities: Mapping[str, np.ndarray], threshold: float, weights: np.ndarray
-) -> list[dict[str, Any]]:
+) -> list[SliceResult]:
     """Measure every slice.
 
     Args:
@@ -26,11 +24,9 @@ def slices(
         weights: Draws of the bootstrap, (draws, units).
 
     Returns:
-        For each slice its name, what it is sliced by, the measures, their intervals, the ECE that chance explains, and
-        whether it holds enough units.
-        A slice that holds one label only is measured against all units of the other, named in `against`.
+        One result for each slice. A slice that holds one label only is measured against all units of the other.
     """
-    found = []
+    results = []
     for by, name, members, condition in _slices(units, probabilities):
         against = ""
         own = np.bincount(units.label[members], minlength=2)
@@ -41,24 +37,18 @@ def slices(
             chosen = members | (units.label == missing)
         chosen &= np.isfinite(probabilities[condition])
         labels, answers = units.label[chosen], probabilities[condition][chosen]
-        found.append(
-            {
-                "slice": name,
-                "by": by,
-                "against": against,
-                "enough": bool(min(own[own > 0], default=0) >= ENOUGH and (by == "label" or len(set(labels)) == 2)),
-                **measure(labels, answers, threshold),
-                "ece_by_chance": calibration_by_chance(labels, answers),
-                "intervals": intervals(labels, answers, threshold, weights[:, chosen]),
-            }
+        results.append(
+            SliceResult(
+                name=name,
+                by=by,
+                against=against,
+                enough=bool(min(own[own > 0], default=0) >= ENOUGH and (by == "label" or len(set(labels)) == 2)),
+                measures=measure(labels, answers, threshold),
+                ece_by_chance=calibration_by_chance(labels, answers),
+                intervals=intervals(labels, answers, threshold, weights[:, chosen]),
+            )
         )
-    return found
-
-
-def worst(found: list[dict[str, Any]], key: str = "balanced_accuracy", sign: int = 1) -> dict[str, Any] | None:
-    """Return the slice with the lowest (sign -1: highest) value among those with enough units, None without any."""
-    eligible = [one for one in found if one["enough"] and one["by"] != "all" and one[key] is not None]
-    return min(eligible, key=lambda one: sign * one[key], default=None)
+    return results
 
 
 def _slices(units: Units, probabilities: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, np.ndarray, str]]:

@@ -14,39 +14,8 @@ import numpy as np
 from PIL import Image
 
 from components.errors import InputError
+from components.media.degradation_names import CHAINS, EVALUATED, SINGLE, TIERS, WORDS, split_steps
 
-CLEAN = "clean"
-# From mild to hard: the chains that each tier draws from, each as often as the others.
-TIERS = {"web": ("upload", "messenger"), "hard": ("second-hand", "screenshot", "frame-grab", "thumbnail")}
-CHAINS = {
-    "upload": "uploaded to a platform",
-    "messenger": "sent by a messenger",
-    "second-hand": "passed on, cropped and passed on again",
-    "screenshot": "taken as a screenshot",
-    "frame-grab": "grabbed from a video",
-    "thumbnail": "shown as a thumbnail",
-}
-TIER_WORDS = {
-    CLEAN: "as delivered",
-    "web": "as platforms and messengers deliver it",
-    "hard": "second hand, as a screenshot, frame grab or thumbnail",
-}
-# What evaluation judges besides the tiers, from mild to hard within a kind; h264 is for frames of videos alone.
-SINGLE = ("jpeg:75", "jpeg:50", "jpeg:30", "webp:40", "scale:0.5", "scale:0.25", "blur:1", "blur:2")
-SINGLE += ("crop:0.8", "noise:5", "h264:23", "h264:35")
-EVALUATED = SINGLE
-WORDS = {
-    "jpeg": "JPEG at quality {}",
-    "webp": "WebP at quality {}",
-    "fit": "long side at most {} pixels",
-    "resize": "resized to {} of the side",
-    "cut": "cut to the middle {} of the side",
-    "scale": "scaled to {} of the side and back",
-    "blur": "blur of sigma {} pixels",
-    "crop": "cropped to {} of the side",
-    "noise": "noise of sigma {} gray levels",
-    "h264": "H.264 at crf {}",
-}
 # From what `draw` draws: the bounds of the strength, and whether it is a whole number.
 RANGES = {
     "jpeg": (30, 95, True),
@@ -111,15 +80,6 @@ def applies(name: str, kind: str) -> bool:
     if name in CHAINS:
         return kind == "picture" or name in ("upload", "messenger", "second-hand")
     return kind != "picture" or not name.startswith("h264")
-
-
-def describe(name: str) -> str:
-    """Return a degradation in words for a reader."""
-    if name in TIER_WORDS:
-        return TIER_WORDS[name]
-    if name in CHAINS:
-        return CHAINS[name]
-    return ", then ".join(WORDS[kind].format(strength) for kind, strength, _ in _texts(name))
 
 
 def draw(random: np.random.Generator, kind: str = "picture") -> str:
@@ -219,14 +179,9 @@ def content_seed(pixels: np.ndarray) -> int:
     return int(pixels[::7, ::7].sum(dtype=np.uint64))
 
 
-def _texts(name: str) -> list[tuple[str, str, str]]:
-    parts = [step.split(":") for step in name.split("+")]
-    return [(part[0], part[1] if len(part) > 1 else "", part[2] if len(part) > 2 else "bicubic") for part in parts]
-
-
 def _steps(name: str) -> list[tuple[str, float, str]]:
     steps = []
-    for kind, strength, how in _texts(name):
+    for kind, strength, how in split_steps(name):
         try:
             value = float(strength)
         except ValueError:

@@ -10,6 +10,7 @@ import numpy as np
 
 from components.detector import Detector
 from components.errors import InputError
+from components.evaluation_result import in_words
 from components.media import degradations
 from components.progress import follow
 
@@ -98,7 +99,7 @@ def _answer(detector: Detector, path: Path, delivery_test: bool) -> dict[str, An
     if verdict == "inconclusive":
         reason = _too_close(detector, probability)
     elif flips:
-        told = " and ".join(degradations.describe(name) for name in flips)
+        told = " and ".join(in_words(name) for name in flips)
         verdict, reason = "inconclusive", f"no longer {verdict} when {told}: the answer hangs on how the file came"
     answer = {"verdict": verdict, "reason": reason, "probability": probability, "kind": kind, "frames": len(views)}
     return {**answer, **({"delivered": delivered} if delivery_test else {}), "error": None}

@@ -1,13 +1,14 @@
 """Compare two registered detectors by the evaluations that are kept with them."""
 
-import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from components import registry
 from components.errors import InputError
-from components.registration.gate import Decision, Evaluation, Gate, decide, sides
+from components.evaluation_result import EvaluationResult, Judged, as_plain
+from components.registration.gate import Decision, Gate, decide
 from components.registration.register import EVALUATION
 from components.registration.report import write_page
 
@@ -15,12 +16,12 @@ from components.registration.report import write_page
 def compare(
     name: str, version: str, other: str = "", *, gate: str, decision_page: str | Path | None = None
 ) -> dict[str, Any]:
-    """Say what the gate would say of a version if another one were champion.
+    """Say what the gate would say of a version if another version were champion.
 
     Args:
-        name: Of the registered model.
+        name: Name of the registered model.
         version: The challenger.
-        other: The one in the champion's place; where empty, the champion.
+        other: The version in the champion's place; the champion itself if empty.
         gate: The text of a `Gate`.
         decision_page: File for the page with both side by side, HTML; None for no page.
 
@@ -30,12 +31,12 @@ def compare(
     Raises:
         InputError: A version is not there, or has no evaluation kept with it.
     """
-    found = {one.version: one for one in registry.versions(name)}
-    other = other or next((one.version for one in found.values() if registry.CHAMPION in one.aliases), "")
+    known = {entry.version: entry for entry in registry.versions(name)}
+    other = other or next((entry.version for entry in known.values() if registry.CHAMPION in entry.aliases), "")
     for wanted in (version, other):
-        if wanted not in found:
-            raise InputError(f"{name} has no version {wanted or '(champion)'!r}; it has {', '.join(found) or 'none'}")
-    challenger, champion = _evaluations(found[version], found[other])
+        if wanted not in known:
+            raise InputError(f"{name} has no version {wanted or '(champion)'!r}; it has {', '.join(known) or 'none'}")
+    challenger, champion = _evaluations(known[version], known[other])
     decision = decide(challenger, champion, Gate.parse(gate))
     if decision_page:
         write_page(
@@ -47,30 +48,30 @@ def compare(
             challenger=challenger,
             champion=champion,
         )
-    return _told(version, other, decision, challenger, champion)
+    return _document(version, other, decision, challenger, champion)
 
 
-def _told(version: str, other: str, decision: Decision, challenger: Evaluation, champion: Evaluation) -> dict[str, Any]:
+def _document(version: str, other: str, decision: Decision, challenger: Judged, champion: Judged) -> dict[str, Any]:
     return {
         "version": version,
         "other": other,
         "would_promote": decision.promote,
         "reasons": decision.reasons,
         "checks": [vars(check) for check in decision.checks],
-        "metrics": challenger["overall"],
-        "other_metrics": champion["overall"],
+        "metrics": as_plain(challenger.result.overall),
+        "other_metrics": as_plain(champion.result.overall),
     }
 
 
-def _evaluations(version: registry.Version, other: registry.Version) -> tuple[Evaluation, Evaluation]:
-    """Return both evaluations: of the same rows where one file holds both, else each one's own."""
+def _evaluations(version: registry.Version, other: registry.Version) -> tuple[Judged, Judged]:
+    """Return both evaluations: of the same rows where one file holds both, else the own one of each."""
     files = {}
     with tempfile.TemporaryDirectory() as part:
-        for one in (version, other):
-            path = registry.kept(one, EVALUATION, Path(part) / one.version)
-            files[one.digest] = sides(json.loads(path.read_text()))
-    for candidate, champion in files.values():
-        both = {one["digest"]: one for one in (candidate, champion) if one}
+        for entry in (version, other):
+            path = registry.kept(entry, EVALUATION, Path(part) / entry.version)
+            files[entry.digest] = EvaluationResult.read(path).sides
+    for sides in files.values():
+        both = {side.result.digest: side for side in sides if side}
         if {version.digest, other.digest} <= set(both):
-            return both[version.digest], {**both[other.digest], "version": other.version}
-    return files[version.digest][0], {**files[other.digest][0], "version": other.version}
+            return both[version.digest], replace(both[other.digest], version=other.version)
+    return files[version.digest][0], replace(files[other.digest][0], version=other.version)

@@ -9,26 +9,13 @@ import numpy as np
 
 from components.bootstrap import DRAWS, draw_weights, replicates
 from components.errors import InputError
+from components.evaluation_result import METRICS, WORST_BY, DetectorResult, Judged
 
 EXAMPLE = "roc_auc+0.002,roc_auc>=0.7,false_positive_rate<=0.5,ece<=0.25"
 CONFIDENCE = 0.95  # share of the bootstrap's draws in which the challenger must be no worse on the mean
 AT_ONCE = 4_000_000  # weights in memory
-WORST_BY = "balanced_accuracy"  # the measure of the worst slice: what a threshold does there, not a ranking
-BEATABLE = ("roc_auc", "average_precision", "balanced_accuracy", "accuracy", "accuracy_real", "accuracy_fake")
-BOUNDABLE = (*BEATABLE, "false_positive_rate", "ece", "eer")
-WORDS = {
-    "roc_auc": "ROC AUC",
-    "average_precision": "average precision",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "accuracy_real": "accuracy on real media",
-    "accuracy_fake": "accuracy on fake media",
-    "false_positive_rate": "false positive rate on real media",
-    "ece": "calibration error (ECE)",
-    "eer": "equal error rate",
-}
-
-Evaluation = Mapping[str, Any]
+BEATABLE = tuple(metric.name for metric in METRICS.values() if metric.can_be_beaten)
+BOUNDABLE = tuple(metric.name for metric in METRICS.values() if metric.can_be_bounded)
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,14 @@ class Gate:
 
     @classmethod
     def parse(cls, text: str) -> "Gate":
-        """Read a gate from its text."""
+        """Read a gate from its text.
+
+        Args:
+            text: As in `EXAMPLE`: first what must be beaten, then floors and caps.
+
+        Raises:
+            InputError: The text is not of that form, or a metric is not known or cannot be beaten or bounded.
+        """
         first, *rest = (term.strip() for term in text.split(","))
         number = r"(\d+(?:\.\d+)?|\.\d+)"
         beat = re.fullmatch(rf"({'|'.join(BEATABLE)})\+{number}", first)
@@ -71,9 +65,10 @@ class Gate:
         if not beat or not all(bounds):
             raise InputError(
                 f"gate {text!r} is not understood; write METRIC+MARGIN with one of {', '.join(BEATABLE)}, then floors "
-                f"and caps, also of {', '.join(BOUNDABLE[len(BEATABLE) :])}, such as {EXAMPLE!r}"
+                f"and caps, also for {', '.join(name for name in BOUNDABLE if name not in BEATABLE)}, such as "
+                f"{EXAMPLE!r}"
             )
-        return cls(beat[1], float(beat[2]), tuple(Bound(one[1], one[2] == ">=", float(one[3])) for one in bounds))
+        return cls(beat[1], float(beat[2]), tuple(Bound(term[1], term[2] == ">=", float(term[3])) for term in bounds))
 
     def __str__(self) -> str:
         return ",".join([f"{self.metric}+{self.margin:g}", *map(str, self.bounds)])
@@ -105,67 +100,46 @@ class Decision:
         return [check.text for check in self.checks if self.promote or not check.passed]
 
 
-def decide(challenger: Evaluation, champion: Evaluation | None, gate: Gate) -> Decision:
+def decide(challenger: Judged, champion: Judged | None, gate: Gate) -> Decision:
     """Judge a challenger by its evaluation and the champion's.
 
     Args:
-        challenger: One detector's evaluation: its result, with rows_digest, certificate and audit of its test.
-        champion: The champion's, with its `version`; None where there is none.
+        challenger: The challenger's result.
+        champion: The champion's; None where there is none.
         gate: What must be shown.
 
     Returns:
         The decision; every check that could be made is in it, passed or not.
     """
-    if champion and champion["digest"] == challenger["digest"]:
-        return Decision((Check("itself", False, f"it is the champion itself, version {champion['version']}"),))
+    if champion and champion.result.digest == challenger.result.digest:
+        return Decision((Check("itself", False, f"it is the champion itself, version {champion.version}"),))
     if champion is None:
         checks = [Check("champion", True, "there is no champion to beat")]
     elif not _same_rows(challenger, champion):
         checks = [Check("rows", False, "the champion was evaluated on other rows: evaluate both on the same ones")]
     else:
         checks = [_better_on_the_mean(challenger, champion, gate), _no_worse_at_its_worst(challenger, champion)]
-    checks += [_bound(bound, challenger["overall"]) for bound in gate.bounds]
+    checks += [_bound(bound, challenger.result) for bound in gate.bounds]
     return Decision((*checks, _certificate(challenger), _audit(challenger)))
 
 
-def sides(evaluation: Evaluation) -> tuple[Evaluation, Evaluation | None]:
-    """Return the candidate's evaluation and the champion's, each with what both share."""
-    shared = {key: evaluation.get(key) for key in ("note", "rows_digest", "certificate", "audit")}
-    champion = evaluation["champion"]
-    version = {"version": evaluation["champion_version"]}
-    return {**shared, **evaluation["candidate"]}, champion and {**shared, **champion, **version}
-
-
-def conditions(scores: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Return the probabilities of the units by condition: clean, and under each degradation."""
-    return {"clean": scores["probability"], **scores.get("degraded", {})}
-
-
-def worst_slice(evaluation: Evaluation) -> Mapping[str, Any] | None:
-    """Return the slice with the lowest lower confidence bound, of those with enough units; None where there is none."""
-    bounded = [one for one in evaluation["slices"] if one["enough"] and one["intervals"].get(WORST_BY)]
-    return min(bounded, key=lambda one: one["intervals"][WORST_BY][0], default=None)
-
-
-def _bound(bound: Bound, overall: Mapping[str, Any]) -> Check:
-    value = overall.get(bound.metric)
-    if bound.metric == "false_positive_rate" and overall.get("accuracy_real") is not None:
-        value = 1 - overall["accuracy_real"]
+def _bound(bound: Bound, result: DetectorResult) -> Check:
+    value = result.overall.value(bound.metric)
     holds = bound.holds(value)
     verdict = ("is below", "is not below")[holds] if bound.at_least else ("is above", "is not above")[holds]
     side = "floor" if bound.at_least else "cap"
     shown = "undefined" if value is None else f"{value:.4f}"
-    return Check(str(bound), holds, f"{WORDS[bound.metric]} {shown} {verdict} its {side} of {bound.value:g}")
+    return Check(str(bound), holds, f"{METRICS[bound.metric].title} {shown} {verdict} its {side} of {bound.value:g}")
 
 
-def _certificate(challenger: Evaluation) -> Check:
-    certificate = challenger.get("certificate") or {"holds": False, "text": "the dataset has none"}
+def _certificate(challenger: Judged) -> Check:
+    certificate = challenger.certificate or {"holds": False, "text": "the dataset has none"}
     verb = "holds" if certificate["holds"] else "does not hold"
     return Check("certificate", bool(certificate["holds"]), f"the split certificate {verb}: {_clause(certificate)}")
 
 
-def _audit(challenger: Evaluation) -> Check:
-    audit = challenger.get("audit") or {"verdict": "fail", "text": "the dataset has none"}
+def _audit(challenger: Judged) -> Check:
+    audit = challenger.audit or {"verdict": "fail", "text": "the dataset has none"}
     failed = audit["verdict"] == "fail"
     return Check("audit", not failed, f"the confound audit {'fails' if failed else 'does not fail'}: {_clause(audit)}")
 
@@ -175,19 +149,19 @@ def _clause(finding: Mapping[str, Any]) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _same_rows(challenger: Evaluation, champion: Evaluation) -> bool:
-    return challenger["rows_digest"] == champion["rows_digest"] and sorted(challenger["scores"]["unit"]) == sorted(
-        champion["scores"]["unit"]
+def _same_rows(challenger: Judged, champion: Judged) -> bool:
+    return challenger.rows_digest == champion.rows_digest and sorted(challenger.result.scores.unit) == sorted(
+        champion.result.scores.unit
     )
 
 
-def _better_on_the_mean(challenger: Evaluation, champion: Evaluation, gate: Gate) -> Check:
-    names = sorted(set(conditions(challenger["scores"])) & set(conditions(champion["scores"])))
-    both = [_Scored(one, names, gate.metric) for one in (challenger, champion)]
+def _better_on_the_mean(challenger: Judged, champion: Judged, gate: Gate) -> Check:
+    names = sorted(set(challenger.result.scores.conditions) & set(champion.result.scores.conditions))
+    both = [_Scored(side.result, names, gate.metric) for side in (challenger, champion)]
     once = np.ones((1, len(both[0].groups)), "float32")
-    ours, theirs = (one.under(once)[:, 0] for one in both)
+    ours, theirs = (scored.under(once)[:, 0] for scored in both)
     defined = np.isfinite(ours - theirs)
-    mean = WORDS[gate.metric]
+    mean = METRICS[gate.metric].title
     if not defined.any():
         return Check("mean", False, f"{mean} is undefined on these rows, so the champion is not beaten")
     if defined.sum() > 1:
@@ -195,7 +169,7 @@ def _better_on_the_mean(challenger: Evaluation, champion: Evaluation, gate: Gate
     ours, theirs = ours[defined].mean(), theirs[defined].mean()
     gain, lowest = ours - theirs, np.nanquantile(_gains(*both, defined), 1 - CONFIDENCE)
     text = (
-        f"{mean} is {ours:.4f} against {theirs:.4f} of the champion, version {champion['version']}: {gain:+.4f}, "
+        f"{mean} is {ours:.4f} against {theirs:.4f} of the champion, version {champion.version}: {gain:+.4f}, "
         f"at least {lowest:+.4f} in {CONFIDENCE:.0%} of paired draws"
     )
     if gain < gate.margin:
@@ -207,7 +181,7 @@ def _better_on_the_mean(challenger: Evaluation, champion: Evaluation, gate: Gate
 
 def _gains(ours: "_Scored", theirs: "_Scored", defined: np.ndarray) -> np.ndarray:
     """Return by how much the mean over conditions is better in each of the paired draws."""
-    found = []
+    gains = []
     size = max(1, AT_ONCE // len(ours.groups))
     for start in range(0, DRAWS, size):
         weights = draw_weights(ours.groups, min(size, DRAWS - start), seed=start)
@@ -215,40 +189,42 @@ def _gains(ours: "_Scored", theirs: "_Scored", defined: np.ndarray) -> np.ndarra
         # A draw may leave a small condition without one of the labels: then the others speak for it.
         met = np.isfinite(change)
         with np.errstate(invalid="ignore"):
-            found.append(np.where(met, change, 0).sum(axis=0) / met.sum(axis=0))
-    return np.concatenate(found)
+            gains.append(np.where(met, change, 0).sum(axis=0) / met.sum(axis=0))
+    return np.concatenate(gains)
 
 
 class _Scored:
     """One evaluation's scores by condition, its units in the order of their names, to be measured under weights."""
 
-    def __init__(self, evaluation: Evaluation, names: Sequence[str], metric: str):
-        scores = evaluation["scores"]
-        order = np.argsort(scores["unit"], kind="stable")
-        self.groups, self.labels = (np.asarray(scores[key])[order] for key in ("group", "label"))
+    def __init__(self, result: DetectorResult, names: Sequence[str], metric: str):
+        scores = result.scores
+        order = np.argsort(scores.unit, kind="stable")
+        self.groups, self.labels = np.asarray(scores.group)[order], np.asarray(scores.label)[order]
         # A unit that does not meet a condition has None there, which becomes NaN.
-        self.probabilities = [np.array(conditions(scores)[name], dtype=float)[order] for name in names]
-        self.threshold, self.metric = evaluation["threshold"], metric
+        self.probabilities = [np.array(scores.conditions[name], dtype=float)[order] for name in names]
+        self.threshold, self.metric = result.threshold, metric
 
     def under(self, weights: np.ndarray) -> np.ndarray:
         """Return the metric by condition and row of weights, (conditions, rows)."""
-        found = []
+        measured = []
         for values in self.probabilities:
             met = np.isfinite(values)
-            measured = replicates(self.labels[met], values[met], self.threshold, weights[:, met])
-            found.append(measured[self.metric])
-        return np.array(found)
+            by_metric = replicates(self.labels[met], values[met], self.threshold, weights[:, met])
+            measured.append(by_metric[self.metric])
+        return np.array(measured)
 
 
-def _no_worse_at_its_worst(challenger: Evaluation, champion: Evaluation) -> Check:
-    worst = worst_slice(challenger)
-    theirs = {one["slice"]: one["intervals"].get(WORST_BY) for one in champion["slices"]}
-    if worst is None or not theirs.get(worst["slice"]):
-        return Check("worst slice", False, f"no slice has units enough to bound its {WORDS[WORST_BY]}")
-    ours, bound = worst["intervals"][WORST_BY][0], theirs[worst["slice"]][0]
+def _no_worse_at_its_worst(challenger: Judged, champion: Judged) -> Check:
+    worst = challenger.result.worst_slice
+    theirs = worst and champion.result.slice(worst.name)
+    bounds = [part.interval(WORST_BY) if part else None for part in (worst, theirs)]
+    title = METRICS[WORST_BY].title
+    if not all(bounds):
+        return Check("worst slice", False, f"no slice has units enough to bound its {title}")
+    ours, bound = (interval.low for interval in bounds)
     passed = ours >= bound
     text = (
-        f"on its worst slice, {worst['slice']}, the lower bound of {WORDS[WORST_BY]} is {ours:.4f}, "
+        f"on its worst slice, {worst.words}, the lower end of the interval of {title} is {ours:.4f}, "
         f"{'not below' if passed else 'below'} the champion's {bound:.4f}"
     )
     return Check("worst slice", passed, text)

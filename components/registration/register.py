@@ -1,7 +1,6 @@
 """Register a detector, and promote it if the gate lets it."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -11,9 +10,10 @@ from typing import Any
 from components import registry
 from components.detector import read_card
 from components.errors import InputError
+from components.evaluation_result import DetectorResult, EvaluationResult, as_plain
 from components.progress import say
 from components.records import DuplicateError, Records, open_records
-from components.registration.gate import Check, Decision, Gate, decide, sides
+from components.registration.gate import Check, Decision, Gate, decide
 from components.registration.history import GATE, PROMOTED, REFUSED, Event, History, called
 from components.registration.report import write_page
 
@@ -60,11 +60,11 @@ def register(
     Raises:
         InputError: The evaluation is of another detector, or the registry or the records do not answer.
     """
-    card, judged = read_card(model), _read_evaluation(Path(evaluation))
-    if judged["candidate"]["digest"] != card["digest"]:
+    card, judged = read_card(model), EvaluationResult.read(evaluation)
+    if judged.candidate.digest != card["digest"]:
         raise InputError(f"{evaluation} judges another detector than {model}; evaluate this one first")
     policy = Gate.parse(gate)
-    question = _digest(model_name, json.dumps(judged, sort_keys=True), str(policy))
+    question = _digest(model_name, judged.to_json(), str(policy))
     with open_records() as records:
         history = History(records, model_name)
         while True:
@@ -86,7 +86,7 @@ def register(
 
 
 def judge(
-    evaluation: Mapping[str, Any], gate: Gate, champion: registry.Version | None, rolled_back: Mapping[str, Any] | None
+    evaluation: EvaluationResult, gate: Gate, champion: registry.Version | None, rolled_back: Mapping[str, Any] | None
 ) -> Decision:
     """Decide on a candidate, given what the evaluation cannot know.
 
@@ -96,8 +96,8 @@ def judge(
         champion: Who is champion now: it may be the candidate, or not who the evaluation met.
         rolled_back: The event that took the candidate out of service, if one did.
     """
-    met, is_now = evaluation["champion_version"], champion.version if champion else ""
-    if champion and champion.digest == evaluation["candidate"]["digest"]:
+    met, is_now = evaluation.champion_version, champion.version if champion else ""
+    if champion and champion.digest == evaluation.candidate.digest:
         return Decision((Check("itself", False, f"it is the champion itself, version {is_now}"),))
     if rolled_back:
         text = f"it was rolled back on {rolled_back['at'][:10]} ({rolled_back['reasons'][0]}); promote it by hand"
@@ -105,7 +105,7 @@ def judge(
     if met != is_now:
         text = f"it was compared with {called(met)}, and now there is {called(is_now)}: evaluate again"
         return Decision((Check("evaluation", False, text),))
-    return decide(*sides(evaluation), gate)
+    return decide(*evaluation.sides, gate)
 
 
 def _enter(
@@ -136,8 +136,8 @@ def _enter(
     )
 
 
-def _write_page(path: str | Path, event: Event, judged: Mapping[str, Any]) -> None:
-    challenger, champion = sides(judged)
+def _write_page(path: str | Path, event: Event, judged: EvaluationResult) -> None:
+    challenger, champion = judged.sides
     write_page(
         path,
         title=f"{event['kind'].capitalize()}: version {event['version']} of {event['name']}",
@@ -150,43 +150,34 @@ def _write_page(path: str | Path, event: Event, judged: Mapping[str, Any]) -> No
 
 
 def _details(
-    question: str, gate: Gate, decision: Decision, judged: Mapping[str, Any], card: Mapping[str, Any]
+    question: str, gate: Gate, decision: Decision, judged: EvaluationResult, card: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "question": question,
         "gate": str(gate),
         "checks": [asdict(check) for check in decision.checks],
-        "metrics": judged["candidate"]["overall"],
-        "champion_metrics": judged["champion"] and judged["champion"]["overall"],
+        "metrics": as_plain(judged.candidate.overall),
+        "champion_metrics": judged.champion and as_plain(judged.champion.overall),
         "digest": card["digest"],
-        "dataset_digest": judged["dataset_digest"],
-        "rows_digest": judged["rows_digest"],
+        "dataset_digest": judged.dataset_digest,
+        "rows_digest": judged.rows_digest,
         "backbone": card.get("backbone", ""),
         "run_id": card.get("mlflow_run", ""),
     }
 
 
-def _record(records: Records, details: Mapping[str, Any], card: Mapping[str, Any], judged: Mapping[str, Any]) -> None:
+def _record(records: Records, details: Mapping[str, Any], card: Mapping[str, Any], judged: EvaluationResult) -> None:
     run = details["run_id"] or details["digest"]
     shared = {key: details[key] for key in ("digest", "dataset_digest", "rows_digest")}
-    results = {who: _numbers(judged[who]) for who in ("candidate", "champion")}
+    results = {"candidate": _numbers(judged.candidate), "champion": _numbers(judged.champion)}
     records.put("results", {"_id": details["question"], "run": run, **shared, **results})
     records.put("runs", {"_id": run, "type": "training", **shared, "card": card})
 
 
-def _numbers(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _numbers(result: DetectorResult | None) -> dict[str, Any] | None:
     """Return a result without the single scores: those are as many as the test has pictures."""
-    return result and {key: value for key, value in result.items() if key != "scores"}
+    return result and {key: value for key, value in as_plain(result).items() if key != "scores"}
 
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _read_evaluation(path: Path) -> dict[str, Any]:
-    try:
-        evaluation = json.loads(path.read_text())
-        assert isinstance(evaluation["candidate"]["overall"], dict)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(f"{path} is not an evaluation; make one with ai-vs-real evaluate") from error
-    return evaluation

@@ -1,16 +1,13 @@
 """The decision page: challenger and champion side by side, slice by slice, and why it was decided so."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from components.evaluation_result import HEADLINE, METRICS, WORST_BY, WORST_RULE, Judged, SliceResult, change
 from components.page import COLOURS, Html, badge, numbers, page, section, table
-from components.registration.gate import WORDS, WORST_BY, Decision, Evaluation, worst_slice
+from components.registration.gate import Decision
 
-MEASURES = ("roc_auc", "average_precision", "balanced_accuracy", "accuracy_real", "accuracy_fake", "ece", "eer")
-LESS_IS_BETTER = ("ece", "eer")
 WIDTH, HEIGHT = 220, 26  # of a slice's plot, CSS pixels
 
 
@@ -21,8 +18,8 @@ def write_page(
     lead: str,
     decision: Decision,
     gate: str,
-    challenger: Evaluation,
-    champion: Evaluation | None,
+    challenger: Judged,
+    champion: Judged | None,
 ) -> None:
     """Write the page.
 
@@ -42,21 +39,22 @@ def write_page(
         _slices(challenger, champion),
         _changes(challenger, champion) if champion else "",
     ]
-    footer = f"Challenger {challenger['digest'][:12]}, rows {challenger['rows_digest'][:12]}."
+    footer = f"Challenger {challenger.result.digest[:12]}, rows {challenger.rows_digest[:12]}."
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    text = page(title, sections, lead=lead, footer=footer, notice=challenger.get("note", ""))
+    text = page(title, sections, lead=lead, footer=footer, notice=challenger.note)
     Path(path).write_text(text, encoding="utf-8")
 
 
-def _headline(challenger: Evaluation, champion: Evaluation | None) -> Html:
+def _headline(challenger: Judged, champion: Judged | None) -> Html:
     shown = {}
-    for name in ("roc_auc", "balanced_accuracy"):
-        shown[f"{WORDS[name]}, challenger"] = challenger["overall"].get(name)
+    for name in ("roc_auc", WORST_BY):
+        title = METRICS[name].title
+        shown[f"{title}, challenger"] = challenger.result.overall.value(name)
         if champion:
-            shown[f"{WORDS[name]}, champion"] = champion["overall"].get(name)
-    worst = worst_slice(challenger)
+            shown[f"{title}, champion"] = champion.result.overall.value(name)
+    worst = challenger.result.worst_slice
     if worst:
-        shown[f"{WORDS[WORST_BY]}, worst slice ({worst['slice']})"] = worst[WORST_BY]
+        shown[f"{METRICS[WORST_BY].title}, worst slice ({worst.words})"] = worst.measures.value(WORST_BY)
     return numbers(shown)
 
 
@@ -69,42 +67,42 @@ def _checks(decision: Decision, gate: str) -> Html:
     return section("Why", table(rows), note=asked)
 
 
-def _overall(challenger: Evaluation, champion: Evaluation | None) -> Html:
+def _overall(challenger: Judged, champion: Judged | None) -> Html:
     rows = []
-    for name in MEASURES:
-        ours, theirs = challenger["overall"].get(name), champion["overall"].get(name) if champion else None
-        row = {"measure": WORDS[name], "challenger": ours}
+    for name in HEADLINE:
+        ours = challenger.result.overall.value(name)
+        row = {"measure": METRICS[name].title, "challenger": ours}
         if champion:
-            row |= {"champion": theirs, "change": _change(ours, theirs, name in LESS_IS_BETTER)}
+            theirs = champion.result.overall.value(name)
+            row |= {"champion": theirs, "change": _change(name, ours, theirs)}
         rows.append(row)
-    count = challenger["overall"].get("n")
-    return section("On all test media", table(rows), note=f"{count:,} pictures and clips." if count else "")
+    return section("On all test media", table(rows), note=f"{challenger.result.overall.n:,} pictures and clips.")
 
 
-def _slices(challenger: Evaluation, champion: Evaluation | None) -> Html:
-    theirs = {one["slice"]: one for one in champion["slices"]} if champion else {}
+def _slices(challenger: Judged, champion: Judged | None) -> Html:
     rows = []
-    for ours in challenger["slices"]:
-        other = theirs.get(ours["slice"], {})
-        row = {"slice": ours["slice"], "units": ours.get("n"), "challenger": ours.get(WORST_BY)}
+    for ours in challenger.result.slices:
+        theirs = champion and champion.result.slice(ours.name)
+        row = {"slice": ours.words, "units": ours.measures.n, "challenger": ours.measures.value(WORST_BY)}
         if champion:
-            change = _change(ours.get(WORST_BY), other.get(WORST_BY))
-            row |= {"champion": other.get(WORST_BY), "change": change}
-        rows.append(row | {"0.5 to 1": _plot(ours, other)})
+            row["champion"] = theirs and theirs.measures.value(WORST_BY)
+            row["change"] = _change(WORST_BY, row["challenger"], row["champion"])
+        rows.append(row | {"0.5 to 1": _plot(ours, theirs)})
     note = (
-        f"{WORDS[WORST_BY].capitalize()} with its 95 % interval, "
+        f"{METRICS[WORST_BY].title.capitalize()} with its 95 % interval, "
         + ("challenger above, champion in gray below. " if champion else "")
-        + "A slice of one source is measured against all media of the other label."
+        + "A slice of one source is measured against all media of the other label. "
+        + WORST_RULE
     )
     return section("Slice by slice", table(rows), note=note)
 
 
-def _changes(challenger: Evaluation, champion: Evaluation) -> Html:
+def _changes(challenger: Judged, champion: Judged) -> Html:
     ours, theirs = _answers(challenger), _answers(champion)
     both = sorted(set(ours) & set(theirs))
     counts = {
         "right with both": sum(ours[unit] and theirs[unit] for unit in both),
-        "mended: only the challenger is right": sum(ours[unit] and not theirs[unit] for unit in both),
+        "fixed: only the challenger is right": sum(ours[unit] and not theirs[unit] for unit in both),
         "broken: only the champion is right": sum(theirs[unit] and not ours[unit] for unit in both),
         "wrong with both": sum(not ours[unit] and not theirs[unit] for unit in both),
     }
@@ -112,24 +110,24 @@ def _changes(challenger: Evaluation, champion: Evaluation) -> Html:
     return section("What changes for single files", numbers(counts), note=note)
 
 
-def _answers(evaluation: Evaluation) -> dict[str, bool]:
-    scores = evaluation["scores"]
-    right = (np.array(scores["probability"]) >= evaluation["threshold"]) == (np.array(scores["label"]) == 1)
-    return dict(zip(scores["unit"], right.tolist(), strict=True))
+def _answers(judged: Judged) -> dict[str, bool]:
+    scores = judged.result.scores
+    right = (np.array(scores.probability) >= judged.result.threshold) == (np.array(scores.label) == 1)
+    return dict(zip(scores.unit, right.tolist(), strict=True))
 
 
-def _change(ours: float | None, theirs: float | None, less_is_better: bool = False) -> Html | None:
-    if ours is None or theirs is None:
+def _change(metric: str, ours: float | None, theirs: float | None) -> Html | None:
+    changed = change(metric, ours, theirs)
+    if changed is None:
         return None
-    change = ours - theirs
-    tone = "quiet" if abs(change) < 0.0005 else "good" if (change < 0) is less_is_better else "bad"
-    return badge(f"{change:+.3f}", tone)
+    difference, better = changed
+    return badge(f"{difference:+.3f}", "quiet" if abs(difference) < 0.0005 else "good" if better else "bad")
 
 
-def _plot(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Html:
+def _plot(ours: SliceResult, theirs: SliceResult | None) -> Html:
     lines = "".join(
-        _whisker(one.get(WORST_BY), one.get("intervals", {}).get(WORST_BY), height, colour)
-        for one, height, colour in ((ours, 8, COLOURS["real"]), (theirs, 18, COLOURS["quiet"]))
+        _whisker(part, height, colour)
+        for part, height, colour in ((ours, 8, COLOURS["real"]), (theirs, 18, COLOURS["quiet"]))
     )
     return Html(
         f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="interval">'
@@ -137,9 +135,11 @@ def _plot(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Html:
     )
 
 
-def _whisker(value: float | None, interval: list[float] | None, height: int, colour: str) -> str:
-    if value is None or not interval:
+def _whisker(part: SliceResult | None, height: int, colour: str) -> str:
+    interval = part and part.interval(WORST_BY)
+    if not interval:
         return ""
-    low, high, middle = (round((min(max(edge, 0.5), 1) - 0.5) * 2 * WIDTH, 1) for edge in (*interval, value))
+    ends = (interval.low, interval.high, part.measures.value(WORST_BY))
+    low, high, middle = (round((min(max(end, 0.5), 1) - 0.5) * 2 * WIDTH, 1) for end in ends)
     line = f'<path d="M{low} {height}H{high}" stroke="{colour}" stroke-width="2" stroke-linecap="round"/>'
     return f'{line}<circle cx="{middle}" cy="{height}" r="4" fill="{colour}"/>'

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from components.evaluation_result import METRICS
 from components.home import run_home
 from pipelines.commands.options import add_pipeline_options, pipeline_arguments
 
@@ -50,13 +51,8 @@ def _in_words(result: dict[str, Any]) -> str:
         f"  on {metrics['n']} test items ({metrics['n_real']} real, {metrics['n_fake']} fake):",
         "  "
         + ", ".join(
-            f"{title} {metrics[name]:.3f}"
-            for name, title in (
-                ("roc_auc", "ROC AUC"),
-                ("average_precision", "average precision"),
-                ("balanced_accuracy", "balanced accuracy"),
-                ("ece", "calibration error"),
-            )
+            f"{METRICS[name].title} {metrics[name]:.3f}"
+            for name in ("roc_auc", "average_precision", "balanced_accuracy", "ece")
             if metrics[name] is not None
         ),
     ]

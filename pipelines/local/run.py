@@ -1,7 +1,6 @@
 """One run of the training pipeline on this machine, from its arguments to what a person and a program learn of it."""
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 from components.containers import VERSION
 from components.errors import InputError
+from components.evaluation_result import EvaluationResult, as_plain
 from components.home import run_home
 from pipelines.local import engine, sample
 from pipelines.steps.compiling import TRAINING
@@ -118,17 +118,19 @@ def summary(result: engine.Run, home: Path, run_id: str) -> dict[str, Any]:
     from components.registry import public_uri
 
     outputs = result.outputs
-    evaluation = json.loads(Path(outputs["evaluation"].path).read_text())
+    evaluation = EvaluationResult.read(outputs["evaluation"].path)
     dataset = Dataset(outputs["dataset"].path)
     counts = dataset.card["counts"]
-    candidate = evaluation["candidate"]
+    numbers = as_plain(evaluation.candidate)
+    worst = evaluation.candidate.worst_slice
     pages = publish(outputs, home / "reports" / run_id)
     return {
         "decision": outputs["decision"],
         "reasons": list(outputs["reasons"]),
         "model_version": outputs["version"],
-        "champion_version": evaluation["champion_version"],
-        "metrics": {**candidate["overall"], "by_source": candidate["by_source"], "by_kind": candidate["by_kind"]},
+        "champion_version": evaluation.champion_version,
+        "metrics": {**numbers["overall"], "by_source": numbers["by_source"], "by_kind": numbers["by_kind"]},
+        "worst_slice": worst and {"name": worst.name, "words": worst.words, **as_plain(worst.measures)},
         "counts": {name: counts[name] for name in FILES}
         | {name: split["rows"] for name, split in counts["splits"].items()},
         "note": dataset.card.get("note", ""),

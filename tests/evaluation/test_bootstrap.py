@@ -42,7 +42,7 @@ def test_frames_of_one_group_do_not_narrow_the_interval(answers):
     together = intervals(*tripled, 0.5, draw_weights(np.repeat(np.arange(90), 3)))
     apart = intervals(*tripled, 0.5, draw_weights(np.arange(270)))
     width = {
-        name: found["roc_auc"][1] - found["roc_auc"][0]
+        name: found["roc_auc"].high - found["roc_auc"].low
         for name, found in (("alone", alone), ("together", together), ("apart", apart))
     }
     assert width["together"] == pytest.approx(width["alone"], rel=0.15)
@@ -55,8 +55,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
         random = np.random.default_rng(seed)
         labels = np.repeat([0, 1], 60)
         scores = random.normal(size=120) + labels  # AUC = Phi(1 / sqrt 2) = 0.760
-        low, high = intervals(labels, scores, 0.5, draw_weights(np.arange(120), 300, seed))["roc_auc"]
-        covered += low <= 0.7602 <= high
+        interval = intervals(labels, scores, 0.5, draw_weights(np.arange(120), 300, seed))["roc_auc"]
+        covered += interval.low <= 0.7602 <= interval.high
     assert 50 <= covered <= 60
 
 

@@ -42,13 +42,13 @@ def saved(directory, unfrozen):
 
 def test_a_generator_like_a_known_one_is_found_unseen_and_another_is_not(tinted, tmp_path):
     found = cross_source(saved(tmp_path / "detector", ["high"]), tinted, units_of(tinted, tinted.rows("test")))
-    by_name = {one["source"]: one for one in found}
+    by_name = {part.source: part for part in found}
     assert set(by_name) == set(TINTS)
-    assert by_name["blue"]["seen"]["roc_auc"] > 0.98
-    assert by_name["crimson"]["unseen"]["roc_auc"] > 0.98
-    assert by_name["blue"]["unseen"]["accuracy"] < 0.2
-    assert by_name["red"]["n"] == 12
-    assert by_name["camera"]["label"] == "real"
+    assert by_name["blue"].seen.roc_auc > 0.98
+    assert by_name["crimson"].unseen.roc_auc > 0.98
+    assert by_name["blue"].unseen.accuracy < 0.2
+    assert by_name["red"].n == 12
+    assert by_name["camera"].label == "real"
 
 
 def test_features_come_from_below_what_training_changed(tmp_path):

@@ -1,4 +1,3 @@
-import json
 import re
 
 import numpy as np
@@ -7,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from components.errors import InputError
 from components.evaluation.evaluate import evaluate, headline
+from components.evaluation_result import EvaluationResult
 
 
 @pytest.fixture(scope="module")
@@ -27,77 +27,71 @@ def judged(dataset, detector, make_detector, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def numbers(judged):
-    return json.loads((judged / "evaluation").read_text())
+    return EvaluationResult.read(judged / "evaluation")
 
 
 def test_units_are_pictures_and_clips(numbers):
-    result = numbers["candidate"]
-    assert result["overall"]["n"] == 68
-    assert {kind: values["n"] for kind, values in result["by_kind"].items()} == {"clip": 8, "picture": 60}
-    assert set(result["by_source"]) == {"camera", "phone", "alpha", "beta"}
-    assert result["by_source"]["camera"]["roc_auc"] is None
-    assert len(set(result["scores"]["unit"])) == 68
-    scores = result["scores"]
-    assert result["overall"]["roc_auc"] == pytest.approx(roc_auc_score(scores["label"], scores["probability"]))
+    result = numbers.candidate
+    assert result.overall.n == 68
+    assert {kind: values.n for kind, values in result.by_kind.items()} == {"clip": 8, "picture": 60}
+    assert set(result.by_source) == {"camera", "phone", "alpha", "beta"}
+    assert result.by_source["camera"].roc_auc is None
+    assert len(set(result.scores.unit)) == 68
+    assert result.overall.roc_auc == pytest.approx(roc_auc_score(result.scores.label, result.scores.probability))
 
 
 def test_the_champion_is_judged_on_the_same_rows(numbers):
-    candidate, champion = numbers["candidate"], numbers["champion"]
-    assert numbers["champion_version"] == "7"
-    assert candidate["digest"] != champion["digest"]
-    assert candidate["scores"]["unit"] == champion["scores"]["unit"]
-    assert candidate["overall"]["roc_auc"] == pytest.approx(champion["overall"]["roc_auc"])  # the same order
-    assert candidate["overall"]["balanced_accuracy"] > champion["overall"]["balanced_accuracy"]
+    candidate, champion = numbers.candidate, numbers.champion
+    assert numbers.champion_version == "7"
+    assert candidate.digest != champion.digest
+    assert candidate.scores.unit == champion.scores.unit
+    assert candidate.overall.roc_auc == pytest.approx(champion.overall.roc_auc)  # the same order
+    assert candidate.overall.balanced_accuracy > champion.overall.balanced_accuracy
 
 
 def test_a_clip_is_one_answer_from_all_its_frames(dataset, detector, numbers):
     from components.dataset import Dataset
     from components.detector import Detector
 
-    data, loaded, scores = Dataset(dataset), Detector(detector), numbers["candidate"]["scores"]
-    clip = scores["kind"].index("clip")
-    rows = np.flatnonzero(data.column("path") == scores["unit"][clip])
+    data, loaded, scores = Dataset(dataset), Detector(detector), numbers.candidate.scores
+    clip = scores.kind.index("clip")
+    rows = np.flatnonzero(data.column("path") == scores.unit[clip])
     assert len(rows) == 3
     logits = loaded.logits(data.views(rows))
-    assert scores["probability"][clip] == pytest.approx(loaded.clip_probability(logits))
+    assert scores.probability[clip] == pytest.approx(loaded.clip_probability(logits))
 
 
 def test_every_slice_is_measured_for_both_detectors(numbers):
-    found = {one["slice"]: one for one in numbers["candidate"]["slices"]}
-    assert list(found) == [one["slice"] for one in numbers["champion"]["slices"]]
-    assert {one["by"] for one in found.values()} == {"all", "label", "kind", "source", "size", "degradation"}
-    assert found["all"]["n"] == found["jpeg:50"]["n"] == 68
-    assert found["h264:28"]["n"] == found["kind:clip"]["n"] == 8
-    assert (found["source:alpha"]["n_real"], found["source:alpha"]["against"]) == (34, "all real")
-    assert found["label:real"]["balanced_accuracy"] is None
-    for one in found.values():
-        for name, interval in one["intervals"].items():
-            assert interval is None or interval[0] - 1e-9 <= one[name] <= interval[1] + 1e-9
-    assert not found["kind:clip"]["enough"]
-    lowest = min(
-        (one for one in found.values() if one["enough"] and one["by"] not in ("all", "label")),
-        key=lambda one: one["balanced_accuracy"],
-    )
-    assert numbers["candidate"]["worst_slice"]["slice"] == lowest["slice"]
+    parts = {part.name: part for part in numbers.candidate.slices}
+    assert list(parts) == [part.name for part in numbers.champion.slices]
+    assert {part.by for part in parts.values()} == {"all", "label", "kind", "source", "size", "degradation"}
+    assert parts["all"].measures.n == parts["jpeg:50"].measures.n == 68
+    assert parts["h264:28"].measures.n == parts["kind:clip"].measures.n == 8
+    assert (parts["source:alpha"].measures.n_real, parts["source:alpha"].against) == (34, "all real")
+    assert parts["label:real"].measures.balanced_accuracy is None
+    for part in parts.values():
+        for name, interval in part.intervals.items():
+            assert interval is None or interval.low - 1e-9 <= part.measures.value(name) <= interval.high + 1e-9
+    assert not parts["kind:clip"].enough
 
 
-def test_degraded_answers_are_kept_unit_by_unit_with_null_where_one_does_not_apply(numbers):
-    scores = numbers["candidate"]["scores"]
-    assert set(scores["degraded"]) == {"jpeg:50", "blur:2", "h264:28"}
-    known = [value is not None for value in scores["degraded"]["h264:28"]]
-    assert known == [kind == "clip" for kind in scores["kind"]]
-    assert None not in scores["degraded"]["jpeg:50"]
+def test_degraded_answers_are_kept_unit_by_unit_with_none_where_a_degradation_does_not_apply(numbers):
+    scores = numbers.candidate.scores
+    assert set(scores.degraded) == {"jpeg:50", "blur:2", "h264:28"}
+    known = [value is not None for value in scores.degraded["h264:28"]]
+    assert known == [kind == "clip" for kind in scores.kind]
+    assert None not in scores.degraded["jpeg:50"]
 
 
 def test_the_goals_are_what_the_slices_say(numbers):
-    result = numbers["candidate"]
-    found = {one["slice"]: one for one in result["slices"]}
-    lowest = min(("jpeg:50", "blur:2"), key=lambda name: found[name]["balanced_accuracy"])
-    goals = result["goals"]
-    assert goals["worst_degraded"] == lowest  # too few clips for h264 to count
-    ratio = found[lowest]["balanced_accuracy"] / found["all"]["balanced_accuracy"]
-    assert goals["worst_degraded_to_clean"] == pytest.approx(ratio)
-    assert goals["ece_worst"] == max(found[name]["ece"] for name in ("all", "jpeg:50", "blur:2"))
+    result = numbers.candidate
+    jpeg, blur, clean = (result.slice(name) for name in ("jpeg:50", "blur:2", "all"))
+    # Too few clips for h264 to count.
+    lowest = min((jpeg, blur), key=lambda part: part.interval("balanced_accuracy").low)
+    assert result.goals.worst_degraded == lowest.name
+    ratio = lowest.measures.balanced_accuracy / clean.measures.balanced_accuracy
+    assert result.goals.worst_degraded_to_clean == pytest.approx(ratio)
+    assert result.goals.ece_worst == max(part.measures.ece for part in (jpeg, blur, clean))
 
 
 def test_a_champion_that_looks_otherwise_reads_the_files_again(make_detector, make_files_dataset, tmp_path):
@@ -105,11 +99,9 @@ def test_a_champion_that_looks_otherwise_reads_the_files_again(make_detector, ma
     candidate = make_detector(size=32, card={"view": "resize32"})
     champion = make_detector(size=48, card={"view": "crops48x2"})
     found = evaluate(dataset, candidate, tmp_path / "evaluation", champion=champion, test_degradations="none")
-    assert found["candidate"]["scores"]["unit"] == found["champion"]["scores"]["unit"]
-    assert found["champion"]["scores"]["probability"] == pytest.approx(
-        found["candidate"]["scores"]["probability"], abs=0.1
-    )
-    assert found["champion"]["scores"]["probability"] != found["candidate"]["scores"]["probability"]
+    assert found.candidate.scores.unit == found.champion.scores.unit
+    assert found.champion.scores.probability == pytest.approx(found.candidate.scores.probability, abs=0.1)
+    assert found.champion.scores.probability != found.candidate.scores.probability
 
 
 def test_a_file_that_is_gone_stops_a_champion_of_another_view_in_one_line(make_detector, dataset, detector, tmp_path):
@@ -124,10 +116,10 @@ def test_without_clips_nothing_is_said_of_video_compression(make_dataset, detect
     found = evaluate(
         dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", test_degradations="jpeg:50,h264:28"
     )
-    assert [one["slice"] for one in found["candidate"]["slices"] if one["by"] == "degradation"] == ["jpeg:50"]
-    assert list(found["candidate"]["scores"]["degraded"]) == ["jpeg:50"]
-    assert found["candidate"]["clips"] is found["candidate"]["worst_slice"] is None  # four pictures prove nothing
-    assert found["candidate"]["goals"]["worst_degraded_to_clean"] is None
+    assert [part.name for part in found.candidate.slices if part.by == "degradation"] == ["jpeg:50"]
+    assert list(found.candidate.scores.degraded) == ["jpeg:50"]
+    assert found.candidate.clips is found.candidate.worst_slice is None  # four pictures prove nothing
+    assert found.candidate.goals.worst_degraded_to_clean is None
 
 
 def test_an_unknown_degradation_is_refused(dataset, detector, tmp_path):
@@ -139,7 +131,7 @@ def test_the_headline_is_plain_finite_floats(numbers):
     result = headline(numbers)
     assert all(type(value) is float and np.isfinite(value) for value in result.metrics.values())
     assert result.metrics["champion_roc_auc"] > 0.5
-    assert result.confusion == numbers["candidate"]["overall"]["confusion"]
+    assert result.confusion == numbers.candidate.overall.confusion
     assert len(result.roc[0]) == len(result.roc[2])
 
 
@@ -147,14 +139,14 @@ def test_the_same_evaluation_gives_the_same_numbers(dataset, detector, tmp_path)
     first = evaluate(dataset, detector, tmp_path / "first", test_degradations="noise:5")
     second = evaluate(dataset, detector, tmp_path / "second", test_degradations="noise:5")
     assert first == second
-    assert first["champion"] is None
+    assert first.champion is None
 
 
 def test_the_page_stands_alone_and_shows_the_mistakes(judged, numbers):
     html = (judged / "report").read_text()
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     assert "Version 7" in html
-    wrong = sum(numbers["candidate"]["overall"]["confusion"][row][1 - row] for row in (0, 1))
+    wrong = sum(numbers.candidate.overall.confusion[row][1 - row] for row in (0, 1))
     assert 0 < html.count("data:image/jpeg") <= max(wrong, 24) * 2
 
 

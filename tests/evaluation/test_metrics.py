@@ -6,26 +6,26 @@ from components.evaluation import metrics
 
 def test_a_perfect_detector():
     values = metrics.measure(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]))
-    assert values["roc_auc"] == values["average_precision"] == values["balanced_accuracy"] == 1.0
-    assert values["eer"] == 0.0
-    assert values["confusion"] == [[2, 0], [0, 2]]
-    assert values["ece"] == pytest.approx(0.15)
+    assert values.roc_auc == values.average_precision == values.balanced_accuracy == 1.0
+    assert values.eer == 0.0
+    assert values.confusion == [[2, 0], [0, 2]]
+    assert values.ece == pytest.approx(0.15)
 
 
 def test_the_threshold_decides_and_the_classes_count_alike():
     labels, probabilities = np.array([0, 0, 0, 1]), np.array([0.2, 0.4, 0.65, 0.6])
-    assert metrics.measure(labels, probabilities, 0.5)["confusion"] == [[2, 1], [0, 1]]
+    assert metrics.measure(labels, probabilities, 0.5).confusion == [[2, 1], [0, 1]]
     strict = metrics.measure(labels, probabilities, 0.7)
-    assert strict["accuracy"] == 0.75
-    assert strict["balanced_accuracy"] == 0.5
-    assert (strict["accuracy_real"], strict["accuracy_fake"]) == (1.0, 0.0)
+    assert strict.accuracy == 0.75
+    assert strict.balanced_accuracy == 0.5
+    assert (strict.accuracy_real, strict.accuracy_fake) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_leaves_the_ranking_undefined(label):
     values = metrics.measure(np.full(3, label), np.array([0.1, 0.6, 0.9]))
-    assert values["roc_auc"] is values["average_precision"] is values["eer"] is values["balanced_accuracy"] is None
-    assert values["accuracy"] == pytest.approx((1 / 3, 2 / 3)[label])
+    assert values.roc_auc is values.average_precision is values.eer is values.balanced_accuracy is None
+    assert values.accuracy == pytest.approx((1 / 3, 2 / 3)[label])
     assert metrics.roc_points(np.full(3, label), np.array([0.1, 0.6, 0.9])) == ([], [], [])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.errors import InputError
-from components.media import degradations
+from components.media import degradation_names, degradations
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,6 @@ def test_a_chain_of_video_keeps_the_frames_together(pictures):
 
 
 def test_steps_are_described_in_order():
-    assert degradations.describe("fit:1440:lanczos+jpeg:62") == (
+    assert degradation_names.describe("fit:1440:lanczos+jpeg:62") == (
         "long side at most 1440 pixels, then JPEG at quality 62"
     )

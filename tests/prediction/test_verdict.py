@@ -84,7 +84,7 @@ def test_an_answer_that_hangs_on_the_delivery_is_inconclusive(tmp_path):
     (tested,) = ask(detector, tmp_path / "rim.png", delivery_test=True)
     assert plain["verdict"] == "fake"
     assert tested["verdict"] == "inconclusive"
-    assert tested["reason"].startswith("no longer fake when cropped to 0.8 of the side")
+    assert tested["reason"].startswith("no longer fake when cropped to 0.8 of each side")
     assert tested["probability"] == plain["probability"]
     assert set(tested["delivered"]) == {"jpeg:75", "scale:0.5", "crop:0.8"}
 

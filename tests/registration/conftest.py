@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import pytest
-from judged import SHARED, result
+from judged import evaluation
 
 
 @pytest.fixture
@@ -21,16 +21,8 @@ def make(tmp_path):
         digest = hashlib.sha256(name.encode()).hexdigest()
         card = {"format": 1, "digest": digest, "backbone": "b0", "versions": {"keras": "3.15.1"}}
         (model / "card.json").write_text(json.dumps(card))
-        theirs, their_shift, version = champion or ("", 0, "")
-        judged = {
-            "format": 1,
-            **SHARED,
-            "candidate": {**result(name, shift), **changes},
-            "champion": result(theirs, their_shift) if champion else None,
-            "champion_version": version,
-        }
-        evaluation = tmp_path / f"{name}.json"
-        evaluation.write_text(json.dumps(judged))
-        return model, evaluation
+        path = tmp_path / f"{name}.json"
+        evaluation(name, shift, champion, **changes).write(path)
+        return model, path
 
     return write

@@ -27,7 +27,7 @@ def test_a_version_against_the_champion_is_what_the_gate_said(three, tmp_path):
     text = page.read_text()
     assert "Version 3 of detector against version 2" in text
     assert "It would be refused" in text
-    assert "jpeg:30" in text
+    assert "JPEG at quality 30" in text
     assert not re.search(r'(src|href)="(?!data:)', text)  # self-contained
 
 

@@ -1,23 +1,33 @@
 """The gate is a pure function: evaluations in, decisions with reasons out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from judged import SHARED, result
+from judged import judged
 
 from components.errors import InputError
-from components.registration.gate import EXAMPLE, Gate, decide, worst_slice
+from components.evaluation_result import Scores
+from components.registration.gate import EXAMPLE, Gate, decide
 
 GATE = Gate.parse("roc_auc+0.002,roc_auc>=0.7,false_positive_rate<=0.4,ece<=0.1")
 
 
 def challenger(shift=2.0, **changes):
-    kept = {key: changes.pop(key) for key in ("degraded", "seed", "ece") if key in changes}
-    return {**SHARED, **result("challenger", shift, **kept), **changes}
+    return judged("challenger", shift, **changes)
 
 
 def champion(shift=1.5, **changes):
-    kept = {key: changes.pop(key) for key in ("degraded", "seed", "ece") if key in changes}
-    return {**SHARED, **result("champion", shift, **kept), "version": "3", **changes}
+    return judged("champion", shift, version="3", **changes)
+
+
+def with_scores(side, **changes):
+    return replace(side, result=replace(side.result, scores=replace(side.result.scores, **changes)))
+
+
+def with_degraded(side, **conditions):
+    named = {name.replace("_", ":"): values for name, values in conditions.items()}
+    return with_scores(side, degraded={**side.result.scores.degraded, **named})
 
 
 def failed(decision):
@@ -71,10 +81,10 @@ def test_a_first_model_that_holds_everything_is_promoted():
         ({"overall": {"roc_auc": 0.9, "accuracy_real": 0.59, "ece": 0.05}}, ["false_positive_rate<=0.4"]),
         ({"overall": {"roc_auc": 0.9, "accuracy_real": 0.61, "ece": 0.11}}, ["ece<=0.1"]),
         ({"overall": {"roc_auc": 0.9}}, ["false_positive_rate<=0.4", "ece<=0.1"]),
-        ({"certificate": {"holds": False, "text": "12 groups leak"}}, ["certificate"]),
-        ({"certificate": None}, ["certificate"]),
-        ({"audit": None}, ["audit"]),
-        ({"audit": {"verdict": "fail", "text": "metadata alone reach 0.99"}}, ["audit"]),
+        ({"shared": {"certificate": {"holds": False, "text": "12 groups leak"}}}, ["certificate"]),
+        ({"shared": {"certificate": None}}, ["certificate"]),
+        ({"shared": {"audit": None}}, ["audit"]),
+        ({"shared": {"audit": {"verdict": "fail", "text": "metadata alone reach 0.99"}}}, ["audit"]),
     ],
 )
 @pytest.mark.parametrize("against", [None, champion()], ids=["first", "later"])
@@ -85,7 +95,7 @@ def test_each_condition_refuses_on_its_own(changes, failing, against):
 
 
 def test_a_confound_audit_that_only_warns_does_not_refuse():
-    assert decide(challenger(audit={"verdict": "warn", "text": "formats differ"}), None, GATE).promote
+    assert decide(challenger(shared={"audit": {"verdict": "warn", "text": "formats differ"}}), None, GATE).promote
 
 
 def test_a_clearly_better_challenger_is_promoted():
@@ -118,69 +128,57 @@ def test_better_on_average_and_worse_on_its_worst_slice_is_refused():
     theirs = champion(1.5, degraded={"jpeg:30": 1.4, "blur:2": 1.4})
     decision = decide(ours, theirs, GATE)
     assert failed(decision) == ["worst slice"]
-    assert decision.reasons[0].startswith("on its worst slice, jpeg:30, the lower bound")
-
-
-def test_slices_with_too_few_units_are_not_the_worst():
-    ours = challenger()
-    ours["slices"].append(
-        {**ours["slices"][1], "slice": "blur:9", "enough": False, "intervals": {"balanced_accuracy": [0, 1]}}
-    )
-    assert worst_slice(ours)["slice"] == "jpeg:30"
+    assert decision.reasons[0].startswith("on its worst slice, JPEG at quality 30, the lower end")
 
 
 def test_a_test_that_is_too_small_to_bound_any_slice_promotes_nothing():
-    ours = challenger(2.5)
-    ours["slices"] = [{**one, "enough": False} for one in ours["slices"]]
-    assert failed(decide(ours, champion(1.0), GATE)) == ["worst slice"]
+    few = [replace(part, enough=False) for part in challenger(2.5).result.slices]
+    assert failed(decide(challenger(2.5, slices=few), champion(1.0), GATE)) == ["worst slice"]
 
 
 def test_the_champion_itself_is_refused():
-    decision = decide(challenger(), {**challenger(), "version": "7"}, GATE)
+    decision = decide(challenger(), replace(challenger(), version="7"), GATE)
     assert decision.reasons == ["it is the champion itself, version 7"]
 
 
 @pytest.mark.parametrize(
-    "other", [{"rows_digest": "x" * 64}, {"scores": {**champion()["scores"], "unit": ["u"] * 240}}]
+    "other", [champion(1.0, shared={"rows_digest": "x" * 64}), with_scores(champion(1.0), unit=["u"] * 240)]
 )
 def test_evaluations_on_other_rows_are_refused(other):
-    decision = decide(challenger(3.0), champion(1.0, **other), GATE)
-    assert failed(decision) == ["rows"]
+    assert failed(decide(challenger(3.0), other, GATE)) == ["rows"]
 
 
 def test_the_order_of_the_rows_does_not_matter():
     shuffled = champion()
     order = np.random.default_rng(0).permutation(240)
-    scores = shuffled["scores"]
-    shuffled["scores"] = {key: [value[i] for i in order] for key, value in scores.items() if key != "degraded"}
-    shuffled["scores"]["degraded"] = {key: [value[i] for i in order] for key, value in scores["degraded"].items()}
+    scores = shuffled.result.scores
+    lists = {key: [value[i] for i in order] for key, value in vars(scores).items() if key != "degraded"}
+    degraded = {key: [value[i] for i in order] for key, value in scores.degraded.items()}
+    shuffled = replace(shuffled, result=replace(shuffled.result, scores=Scores(**lists, degraded=degraded)))
     assert decide(challenger(), shuffled, GATE) == decide(challenger(), champion(), GATE)
 
 
 def test_units_that_a_condition_does_not_meet_are_left_out_of_it():
-    ours, theirs = challenger(2.5), champion(1.0)
-    for one in (ours, theirs):
-        one["scores"]["degraded"]["h264:28"] = [0.5, 0.6, *one["scores"]["probability"][2:100], *[None] * 140]
+    ours, theirs = (
+        with_degraded(side, h264_28=[0.5, 0.6, *side.result.scores.probability[2:100], *[None] * 140])
+        for side in (challenger(2.5), champion(1.0))
+    )
     assert decide(ours, theirs, GATE).promote
 
 
 def test_conditions_of_one_label_or_of_few_units_do_not_stop_the_comparison():
-    ours, theirs = challenger(2.5), champion(1.0)
-    for one in (ours, theirs):
-        scores = one["scores"]
-        scores["degraded"]["h264:23"] = [
-            p if label else None for p, label in zip(scores["probability"], scores["label"], strict=True)
-        ]
-        scores["degraded"]["h264:28"] = [*scores["probability"][:4], *[None] * 236]
-    decision = decide(ours, theirs, GATE)
+    def small(side):
+        scores = side.result.scores
+        fakes = [p if label else None for p, label in zip(scores.probability, scores.label, strict=True)]
+        return with_degraded(side, h264_23=fakes, h264_28=[*scores.probability[:4], *[None] * 236])
+
+    decision = decide(small(challenger(2.5)), small(champion(1.0)), GATE)
     assert decision.promote
     assert "over clean and 2 degraded conditions" in decision.reasons[0]
 
 
 def test_where_the_metric_is_undefined_the_champion_is_not_beaten():
-    ours, theirs = challenger(), champion()
-    for one in (ours, theirs):
-        one["scores"]["label"] = [0] * 240
+    ours, theirs = (with_scores(side, label=[0] * 240) for side in (challenger(), champion()))
     assert "mean" in failed(decide(ours, theirs, GATE))
 
 
