@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from components.redaction import redact
+
 Item = TypeVar("Item")
 
 
 def say(stage: str, text: str) -> None:
     """Print one line of progress."""
-    print(f"[{stage}] {text}", file=sys.stderr, flush=True)
+    print(f"[{stage}] {redact(text)}", file=sys.stderr, flush=True)
 
 
 def follow(items: Iterable[Item], stage: str, what: str, total: int, every_s: float = 5.0) -> Iterator[Item]:

@@ -13,7 +13,6 @@ one kind of value in all documents. Both stores behave alike; one suite of tests
 
 import json
 import os
-import re
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +23,7 @@ from typing import Any
 
 from components import home
 from components.errors import InputError
+from components.redaction import redact, safe_cause
 
 COLLECTIONS = ("runs", "datasets", "media", "results", "promotions")
 PATIENCE_S = 5.0  # for a database that does not answer, or a file that another process is writing
@@ -169,7 +169,7 @@ class MongoRecords(Records):
     def __init__(self, uri: str):
         import pymongo
 
-        self.place = re.sub(r"//[^/@]*@", "//", uri)
+        self.place = redact(uri)
         with self._told():
             self._client = pymongo.MongoClient(
                 uri, serverSelectionTimeoutMS=int(PATIENCE_S * 1000), connectTimeoutMS=int(PATIENCE_S * 1000)
@@ -227,9 +227,9 @@ class MongoRecords(Records):
         except PyMongoError as error:
             cause = str(error).split(", Timeout:")[0].strip().splitlines()[0]
             raise InputError(
-                f"MongoDB at {self.place} failed: {cause}; set MONGODB_URI to a server that runs, or unset it to keep "
-                "the records in the run home"
-            ) from error
+                f"MongoDB at {self.place} failed: {redact(cause)}; set MONGODB_URI to a server that runs, or unset it "
+                "to keep the records in the run home"
+            ) from safe_cause(error)
 
 
 def now() -> str:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from components.redaction import redact
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -20,6 +22,9 @@ class Finding:
     found: str
     needed: str = ""
     fix: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "found", redact(self.found))
 
     def __str__(self) -> str:
         """Return the finding as a line."""

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from components.containers import VERSION
 from components.errors import InputError
 from components.home import run_home, unwritable
+from components.redaction import redact, safe_cause
 
 # A command is a file of this directory, by its name, with `add_parser`; it is imported only where it is named.
 COMMANDS = {
@@ -65,14 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in UNWRITABLE:
             raise
         return _fail(options, str(unwritable(Path(error.filename or run_home()), error)), 2)
+    except Exception as error:
+        if safe_cause(error):
+            raise
+        options.verbose = True
+        return _fail(options, str(error), 1)
 
 
 def _fail(options: argparse.Namespace, message: str, code: int) -> int:
     if getattr(options, "verbose", False):
         import traceback
 
-        traceback.print_exc()
-    print(f"ai-vs-real: {message}", file=sys.stderr)
+        print(redact(traceback.format_exc()), file=sys.stderr)
+    print(f"ai-vs-real: {redact(message)}", file=sys.stderr)
     return code
 
 

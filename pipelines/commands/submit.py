@@ -17,6 +17,7 @@ from typing import Any
 
 from components.containers import VERSION
 from components.errors import InputError
+from components.redaction import redact, safe_cause
 from pipelines.commands.options import add_pipeline_options, pipeline_arguments
 
 PATIENCE_S = 20.0  # for one answer of the server
@@ -155,14 +156,14 @@ class Server:
             json.loads(answer.data)
         except ValueError:
             raise InputError(
-                f"{self.host or 'the server'} answers with a page, not with the API: a login stands in front of it; "
-                f"set {TOKEN} or {COOKIES}, or give --iap-client"
+                f"{redact(self.host) or 'the server'} answers with a page, not with the API: a login stands in "
+                f"front of it; set {TOKEN} or {COOKIES}, or give --iap-client"
             ) from None
         return client
 
     def link(self, run_id: str) -> str:
         """Return the address of a run's page."""
-        return f"{(self.page or self.host or '/pipeline').rstrip('/')}/#/runs/details/{run_id}"
+        return f"{redact(self.page or self.host or '/pipeline').rstrip('/')}/#/runs/details/{run_id}"
 
 
 @contextlib.contextmanager
@@ -174,15 +175,15 @@ def explained(host: str, greeting: bool = False) -> Iterator[None]:
     try:
         yield
     except kfp_server_api.ApiException as error:
-        raise InputError(_told(host or "the server", error, greeting)) from error
+        raise InputError(redact(_told(host or "the server", error, greeting))) from safe_cause(error)
     except urllib3.exceptions.HTTPError as error:
         pool = getattr(error, "pool", None)
         where = host or (f"{pool.scheme}://{pool.host}:{pool.port}" if pool else "any address")
         reason = getattr(error, "reason", None) or error
         raise InputError(
-            f"Kubeflow Pipelines cannot be reached at {where} ({_short(reason)}); "
+            f"Kubeflow Pipelines cannot be reached at {redact(where)} ({redact(_short(reason))}); "
             "give --host or KF_PIPELINES_ENDPOINT, as after kubectl -n kubeflow port-forward svc/ml-pipeline 8888"
-        ) from error
+        ) from safe_cause(error)
 
 
 def _told(host: str, error: Any, greeting: bool) -> str:
@@ -430,7 +431,11 @@ def _submit(options: argparse.Namespace) -> int:
         default = package.name if schedule else f"{package.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         more = {"experiment": options.experiment, "name": options.name or default, "root": options.root}
         more |= {"schedule": schedule, "account": options.account}
-        document = {"host": server.host or "this cluster", "namespace": server.namespace, "pipeline": package.name}
+        document = {
+            "host": redact(server.host) or "this cluster",
+            "namespace": server.namespace,
+            "pipeline": package.name,
+        }
         document |= {"version": package.version, **more, "parameters": arguments}
         if options.dry_run:
             print(json.dumps({**document, "documents": package.path.read_text().split("\n---\n")}, indent=1))

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import components
 from components.containers import VERSION
 from components.errors import InputError
+from components.redaction import redact
 
 _WORKSPACE = "{{$.workspace_path}}"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -236,6 +237,7 @@ class _Console(io.TextIOBase):
         self.log.flush()
 
     def _take(self, line: str) -> None:
+        line = redact(line)
         self.log.write(line + "\n")
         text = line.strip()
         if _PROGRESS.match(text):

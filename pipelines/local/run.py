@@ -13,6 +13,7 @@ from components.containers import VERSION
 from components.errors import InputError
 from components.evaluation_result import EvaluationResult, as_plain
 from components.home import run_home
+from components.redaction import redact
 from pipelines.local import engine, sample
 from pipelines.steps.compiling import TRAINING
 
@@ -98,7 +99,7 @@ class recorded:  # noqa: N801 (a context manager, read as a verb)
     def __exit__(self, kind, error, trace) -> None:
         if kind is not None:
             self.document["outcome"] = "interrupted" if kind is KeyboardInterrupt else "failed"
-            self.document["error"] = str(error)
+            self.document["error"] = redact(str(error))
         self.document["wall_s"] = round(time.time() - self.document["started_s"], 3)
         self.records.put("runs", self.document)
         self.records.close()
