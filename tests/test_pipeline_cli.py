@@ -69,7 +69,7 @@ def test_what_is_not_understood_is_told_in_one_line(capsys, arguments, told):
 def test_defaults_are_those_of_the_pipeline():
     from pipelines.steps.training import training
 
-    parameters = inspect.signature(training.pipeline_func).parameters.values()
+    parameters = inspect.signature(training.function).parameters.values()
     expected = {one.name: one.default for one in parameters if one.default is not one.empty}
     assert list(pipeline_defaults().items()) == list(expected.items())
     assert set(PARAMETERS) == set(expected)

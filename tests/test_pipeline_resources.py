@@ -3,9 +3,10 @@
 import pytest
 import yaml
 
+from components.containers import VERSION
 from components.errors import InputError
-from pipelines.steps.compiling import COMPILED, compile_pipelines, compiled_for
-from pipelines.steps.resources import Cluster
+from pipelines.steps.compiling import COMPILED, compile_pipelines
+from pipelines.steps.resources import Cluster, cluster_for
 
 STEPS = ("list-media", "extract-frames", "preprocess", "train", "find-champion", "evaluate", "register")
 
@@ -45,8 +46,7 @@ def compile_with(tmp_path_factory):
     def compile_(text):
         directory = tmp_path_factory.mktemp("cluster")
         (directory / "cluster.yaml").write_text(text)
-        with compiled_for(directory / "cluster.yaml"):
-            compile_pipelines(directory)
+        compile_pipelines(directory, Cluster.read(directory / "cluster.yaml"))
         return Compiled(directory / "training.yaml")
 
     return compile_
@@ -106,7 +106,9 @@ def test_retries_wait_longer_each_time_and_what_touches_the_registry_is_never_ca
         policy = tasks[step]["retryPolicy"]
         assert policy["maxRetryCount"] == (3 if step == "train" else 2)
         assert (policy["backoffDuration"], policy["backoffFactor"]) == ("60s", 2.0)
-        assert policy["backoffMaxDuration"] == "900s"
+        # Argo stops the last attempt at its end, counted from the start of the first one.
+        whole = int(compiled.placed(step)["activeDeadlineSeconds"]) * (policy["maxRetryCount"] + 1)
+        assert int(policy["backoffMaxDuration"].removesuffix("s")) > whole
     cached = {step for step in STEPS if tasks[step]["cachingOptions"].get("enableCache")}
     assert cached == {"extract-frames", "preprocess", "train", "evaluate"}
 
@@ -135,8 +137,12 @@ def test_secrets_and_addresses_come_by_name(compiled):
 def test_a_run_has_a_deadline_a_life_and_a_volume_to_resume_from(compiled):
     config = compiled.kubernetes["pipelineConfig"]
     assert config["activeDeadlineSeconds"] == 3 * 86400
-    assert config["resourceTtlOnCompletion"] == 7 * 86400
-    assert config["workspace"]["size"] == "20Gi"
+    # Each of them: an administrator's default for one outcome wins over what is said for both.
+    for outcome in ("Completion", "Success", "Failure"):
+        assert config[f"resourceTtlOn{outcome}"] == 7 * 86400
+    # The server refuses a run whose volume has no access mode.
+    claim = {"accessModes": ["ReadWriteOnce"]}
+    assert config["workspace"] == {"size": "20Gi", "kubernetes": {"pvcSpecPatch": claim}}
     inputs = compiled.tasks()["train"]["inputs"]["parameters"]
     assert inputs["work"] == {"runtimeValue": {"constant": "{{$.workspace_path}}"}}
 
@@ -151,6 +157,8 @@ def test_another_cluster_is_another_yaml(compile_with):
         "image_pull_secrets: [registry]\n"
         "user: null\n"
         "workspace: 100Gi\n"
+        "workspace_access_modes: [ReadWriteMany]\n"
+        "workspace_storage_class: filestore\n"
         "days: 1\n"
         "kept_days: 0.5\n"
         "steps:\n"
@@ -175,7 +183,49 @@ def test_another_cluster_is_another_yaml(compile_with):
     assert compiled.asked("extract-frames")["resourceCpuRequest"] == "500m"
     config = compiled.kubernetes["pipelineConfig"]
     assert (config["activeDeadlineSeconds"], config["resourceTtlOnCompletion"]) == (86400, 43200)
-    assert config["workspace"]["size"] == "100Gi"
+    claim = {"accessModes": ["ReadWriteMany"], "storageClassName": "filestore"}
+    assert config["workspace"] == {"size": "100Gi", "kubernetes": {"pvcSpecPatch": claim}}
+
+
+def test_a_cluster_may_do_without_a_volume(compile_with):
+    compiled = compile_with("workspace: ''\n")
+    assert "workspace" not in compiled.kubernetes["pipelineConfig"]
+    assert compiled.tasks()["train"]["inputs"]["parameters"]["work"] == {"runtimeValue": {"constant": ""}}
+
+
+def test_scoring_asks_for_no_volume():
+    assert "workspace" not in Compiled(COMPILED / "scoring.yaml").kubernetes["pipelineConfig"]
+
+
+def test_images_come_from_where_the_cluster_says(compile_with, monkeypatch, tmp_path):
+    def images(compiled):
+        executors = compiled.specification["deploymentSpec"]["executors"].values()
+        return {executor["container"]["image"] for executor in executors}
+
+    assert images(Compiled(COMPILED / "training.yaml")) == {
+        f"ai-vs-real-{name}-python:{VERSION}" for name in ("media", "training", "registration")
+    }
+    moved = images(compile_with("registry: host:5000/team\ntag: abc\n"))
+    assert "host:5000/team/ai-vs-real-training-python:abc" in moved
+    entry = {"name": "ai-vs-real-training-python", "newName": "there/ai-vs-real-training-python", "newTag": "7"}
+    (tmp_path / "images.yaml").write_text(yaml.safe_dump({"kind": "Component", "images": [entry]}))
+    (tmp_path / "cluster.yaml").write_text("images: images.yaml\n")
+    here = cluster_for(tmp_path / "cluster.yaml")
+    assert here.image("ai-vs-real-training-python:1") == "there/ai-vs-real-training-python:7"
+    assert here.image("postgres:17") == "postgres:17"
+    monkeypatch.setenv("AI_VS_REAL_REGISTRY", "elsewhere/")
+    monkeypatch.setenv("AI_VS_REAL_TAG", "commit")
+    here = cluster_for(tmp_path / "cluster.yaml")
+    assert here.image("ai-vs-real-training-python") == "elsewhere/ai-vs-real-training-python:commit"
+    with pytest.raises(InputError, match="which the cluster file names, is no kustomization"):
+        Cluster(images="nowhere").image("ai-vs-real-media-python")
+
+
+def test_tracing_for_one_cluster_leaves_the_others_as_they_are(compile_with):
+    before = (COMPILED / "training.yaml").read_bytes()
+    compile_with("accelerators: 4\n")
+    assert compile_with("days: 3\n").asked("train")["accelerator"]["resourceCount"] == "1"
+    assert (COMPILED / "training.yaml").read_bytes() == before
 
 
 def test_a_cluster_without_gpu_asks_for_none(compile_with):
@@ -188,7 +238,7 @@ def test_a_cluster_without_gpu_asks_for_none(compile_with):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gpus: 1", "sets 'gpus'; it may set accelerator, accelerators"),
+        ("gpus: 1", "sets 'gpus'; it may set registry, tag, images, jobs, accelerator, accelerators"),
         ("accelerators: one", "sets accelerators to 'one'; it takes <class 'int'>, such as 1"),
         ("steps: {trian: {cpu: '1'}}", "names the step 'trian'; the steps are list_media"),
         ("steps: {train: {cores: 1}}", "step train sets 'cores'; it may set cpu"),

@@ -1,6 +1,7 @@
 """What a compiled pipeline asks of a cluster, held against what the cluster has."""
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,10 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.servers import timeout_s
+from pipelines.cluster.answers import Unanswered
 from pipelines.cluster.finding import Finding, line_of
-from pipelines.cluster.kubernetes_api import PATIENCE_S, Kubernetes, reason
+from pipelines.cluster.kubernetes_api import Kubernetes, reason
 
+KUBEFLOW = "kubeflow"  # the namespace of Kubeflow Pipelines' own pods
+PATCH = "COMPILED_PIPELINE_SPEC_PATCH"  # backend/src/apiserver/common/config.go
+OPEN_TO_ALL = ("rancher.io/local-path", "k8s.io/minikube-hostpath")  # make directories that every user may write
 OLDEST = (1, 28)  # of Kubernetes: schemas and pod standards that manifests/ is validated against
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -38,6 +45,39 @@ class Need:
     secrets: Mapping[str, tuple[tuple[str, ...], bool]]  # keys, and whether the step can do without, by name
     configs: Mapping[str, tuple[tuple[str, ...], bool]]
     pull_secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The volume that the server makes for a run of a compiled pipeline.
+
+    Attributes:
+        size: As a Kubernetes quantity.
+        storage_class: Empty for the cluster's default.
+        user: That the steps run as; None where the cluster assigns one.
+    """
+
+    size: str
+    storage_class: str
+    user: int | None
+
+
+def workspace(pipeline: Path) -> Workspace | None:
+    """Read which volume a run of a compiled pipeline gets; None where it gets none."""
+    import yaml
+
+    _, platforms = yaml.safe_load_all(pipeline.read_text())
+    settings = platforms["platforms"]["kubernetes"]
+    asked = settings.get("pipelineConfig", {}).get("workspace")
+    if not asked:
+        return None
+    users = {
+        int(executor["securityContext"]["runAsUser"])
+        for executor in settings["deploymentSpec"]["executors"].values()
+        if "runAsUser" in executor.get("securityContext", {})
+    }
+    claim = asked.get("kubernetes", {}).get("pvcSpecPatch", {})
+    return Workspace(asked["size"], claim.get("storageClassName", ""), max(users, default=None))
 
 
 def needs(pipeline: Path) -> list[Need]:
@@ -76,15 +116,23 @@ def _keys(entries: Iterable[Mapping[str, Any]], name: str, key: str) -> dict[str
     }
 
 
-def cluster(kubernetes: Kubernetes, wanted: list[Need]) -> Iterator[Finding]:
-    """Look at a cluster with the eyes of a compiled pipeline's steps."""
+def cluster(kubernetes: Kubernetes, wanted: list[Need], volume: Workspace | None) -> Iterator[Finding]:
+    """Look at a cluster with the eyes of a compiled pipeline's steps.
+
+    Args:
+        kubernetes: The cluster, in the namespace where the steps' pods run.
+        wanted: What each step needs.
+        volume: What the run keeps its work on; None where it needs none.
+    """
     api = _guarded("Kubernetes API", lambda: [_version(kubernetes)])
     yield from api
     if not api[0].ok:
         return
     yield from _guarded("nodes", lambda: list(_nodes(kubernetes, wanted)))
     yield from _guarded("quota", lambda: list(_quotas(kubernetes, wanted)))
-    yield from _guarded("storage class", lambda: [_storage_class(kubernetes)])
+    if volume is not None:
+        yield from _guarded("storage class", lambda: [_storage_class(kubernetes, volume)])
+        yield from _guarded("workspace", lambda: [_workspace(kubernetes, volume)])
     for kind, read, attribute in (
         ("config map", kubernetes.core.read_namespaced_config_map, "configs"),
         ("secret", kubernetes.core.read_namespaced_secret, "secrets"),
@@ -106,21 +154,21 @@ def _guarded(what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
         return [
             Finding(what, ok, reason(error), "permission to look", "ask the cluster's administrator for a view role")
         ]
-    except urllib3.exceptions.HTTPError as error:
+    except (urllib3.exceptions.HTTPError, Unanswered) as error:
         return [Finding(what, False, line_of(error), "an API server that answers", "see kubectl cluster-info")]
 
 
 def _version(kubernetes: Kubernetes) -> Finding:
-    told = kubernetes.version.get_code(_request_timeout=PATIENCE_S)
-    version = (int(told.major), int(re.sub(r"\D.*", "", told.minor)))
+    release = kubernetes.version.get_code()
+    version = (int(release.major), int(re.sub(r"\D.*", "", release.minor)))
     where = kubernetes.api.configuration.host
     return Finding(
-        "Kubernetes API", version >= OLDEST, f"{told.git_version} at {where}", "1.28 or later", "upgrade the cluster"
+        "Kubernetes API", version >= OLDEST, f"{release.git_version} at {where}", "1.28 or later", "upgrade the cluster"
     )
 
 
 def _nodes(kubernetes: Kubernetes, wanted: list[Need]) -> Iterator[Finding]:
-    nodes = kubernetes.core.list_node(_request_timeout=PATIENCE_S).items
+    nodes = kubernetes.core.list_node().items
     light = [need for need in wanted if not need.accelerators]
     if light:
         # One line for all of them: the node that can take the most demanding of the steps takes each.
@@ -184,9 +232,7 @@ def _quotas(kubernetes: Kubernetes, wanted: list[Need]) -> Iterator[Finding]:
         asked["requests.memory"] = max(asked["requests.memory"], need.memory)
         if need.accelerators:
             asked[f"requests.{need.accelerator}"] = float(need.accelerators)
-    for quota in kubernetes.core.list_namespaced_resource_quota(
-        kubernetes.namespace, _request_timeout=PATIENCE_S
-    ).items:
+    for quota in kubernetes.core.list_namespaced_resource_quota(kubernetes.namespace).items:
         hard, used = quota.status.hard or {}, quota.status.used or {}
         for name in sorted(set(asked) & set(hard)):
             left = float(parse_quantity(hard[name])) - float(parse_quantity(used.get(name, "0")))
@@ -197,15 +243,77 @@ def _quotas(kubernetes: Kubernetes, wanted: list[Need]) -> Iterator[Finding]:
             )
 
 
-def _storage_class(kubernetes: Kubernetes) -> Finding:
-    classes = kubernetes.storage.list_storage_class(_request_timeout=PATIENCE_S).items
-    mark = "storageclass.kubernetes.io/is-default-class"
-    default = [item.metadata.name for item in classes if (item.metadata.annotations or {}).get(mark) == "true"]
-    if default:
-        return Finding("storage class", True, f"{default[0]} is the default")
+def _storage_class(kubernetes: Kubernetes, volume: Workspace) -> Finding:
+    classes = kubernetes.storage.list_storage_class().items
     names = ", ".join(item.metadata.name for item in classes) or "none at all"
-    fix = f"annotate one with {mark}=true: training keeps what it resumes from on a volume"
+    if volume.storage_class:
+        there = any(item.metadata.name == volume.storage_class for item in classes)
+        fix = "name another as workspace_storage_class in the cluster file"
+        return Finding("storage class", there, f"there is {names}", volume.storage_class, fix)
+    default = _default(classes)
+    if default:
+        return Finding("storage class", True, f"{default.metadata.name} is the default")
+    fix = (
+        f"annotate one with {DEFAULT_CLASS}=true, or name one as workspace_storage_class in the cluster file: "
+        "training keeps what it resumes from on a volume"
+    )
     return Finding("storage class", False, f"no default among {names}", "a default", fix)
+
+
+def _default(classes: list[Any]) -> Any:
+    return next((item for item in classes if (item.metadata.annotations or {}).get(DEFAULT_CLASS) == "true"), None)
+
+
+def _workspace(kubernetes: Kubernetes, volume: Workspace) -> Finding:
+    """Look whether the steps can write their volume.
+
+    A new block volume belongs to root. What lets another user write is the pod's fsGroup, which neither kfp nor the
+    driver can set (backend/src/v2/driver/k8s.go); an administrator can, for every run, by a patch of the compiled
+    workflow (backend/src/v2/compiler/argocompiler/spec_patch.go) that Argo applies to each pod.
+    """
+    from kubernetes.client import ApiException
+
+    what = "workspace"
+    user = volume.user
+    if user is None:
+        return Finding(what, None, "the cluster assigns the user of the steps, and with it who may write the volume")
+    try:
+        server = kubernetes.apps.read_namespaced_deployment("ml-pipeline", KUBEFLOW)
+    except ApiException as error:
+        if error.status != 404:
+            raise
+        return Finding(what, None, f"no Kubeflow Pipelines in the namespace {KUBEFLOW}", "its deployment ml-pipeline")
+    values = [
+        variable.value or ""
+        for container in server.spec.template.spec.containers
+        for variable in container.env or []
+        if variable.name == PATCH
+    ]
+    group = _group(values[-1] if values else "")
+    if group is not None:
+        return Finding(what, True, f"a volume of {volume.size} for each run, which group {group} may write")
+    classes = {item.metadata.name: item for item in kubernetes.storage.list_storage_class().items}
+    used = classes.get(volume.storage_class) or _default(list(classes.values()))
+    if used is not None and used.provisioner in OPEN_TO_ALL:
+        return Finding(what, True, f"a directory of {used.provisioner} for each run, which every user may write")
+    patch = json.dumps({"podSpecPatch": json.dumps({"securityContext": {"fsGroup": user}})})
+    return Finding(
+        what,
+        False,
+        f"a new volume belongs to root, and the steps run as user {user}: training could not resume",
+        f"fsGroup {user} on the pods",
+        f"kubectl -n {KUBEFLOW} set env deployment/ml-pipeline {PATCH}='{patch}', "
+        "or compile with workspace: '' in the cluster file",
+    )
+
+
+def _group(patch: str) -> int | None:
+    import yaml
+
+    with contextlib.suppress(ValueError, TypeError, AttributeError, yaml.YAMLError):
+        pod = yaml.safe_load(json.loads(patch or "{}").get("podSpecPatch", "{}"))
+        return int(pod["securityContext"]["fsGroup"]) if "fsGroup" in pod.get("securityContext", {}) else None
+    return None
 
 
 def _merged(wanted: list[Need], attribute: str) -> dict[str, tuple[tuple[str, ...], bool]]:
@@ -227,7 +335,7 @@ def _named(kubernetes: Kubernetes, kind: str, read: Any, name: str, keys: tuple[
         f"--from-literal={key}=..." for key in keys
     )
     try:
-        data = read(name, kubernetes.namespace, _request_timeout=PATIENCE_S).data or {}
+        data = read(name, kubernetes.namespace).data or {}
     except ApiException as error:
         if error.status != 404:
             raise
@@ -254,7 +362,7 @@ def _images(kubernetes: Kubernetes, wanted: list[Need]) -> Iterator[Finding]:
 def _credentials(kubernetes: Kubernetes, pull_secrets: Iterable[str]) -> dict[str, tuple[str, str]]:
     found = {}
     for name in pull_secrets:
-        secret = kubernetes.core.read_namespaced_secret(name, kubernetes.namespace, _request_timeout=PATIENCE_S)
+        secret = kubernetes.core.read_namespaced_secret(name, kubernetes.namespace)
         registries = json.loads(base64.b64decode(secret.data[".dockerconfigjson"]))["auths"]
         for registry, entry in registries.items():
             user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
@@ -269,7 +377,7 @@ def pullable(image: str, credentials: Mapping[str, tuple[str, str]]) -> Finding:
     what, needed = f"image {image}", "an image that the nodes can pull"
     registry, slash, path = image.partition("/")
     if not slash or not set(registry) & set(".:"):
-        fix = "push the images and compile with AI_VS_REAL_REGISTRY=HOST/PATH, or load them into the nodes"
+        fix = "push the images and name their registry in the cluster file, or load them into the nodes"
         return Finding(what, False, "names no registry", needed, fix)
     name, _, tag = path.rpartition(":")
     scheme = "http" if registry.split(":")[0] in ("localhost", "127.0.0.1") else "https"
@@ -277,10 +385,10 @@ def pullable(image: str, credentials: Mapping[str, tuple[str, str]]) -> Finding:
     own = credentials.get(registry)
     try:
         session = requests.Session()
-        answer = session.head(url, headers={"Accept": MANIFESTS}, timeout=PATIENCE_S)
+        answer = session.head(url, headers={"Accept": MANIFESTS}, timeout=timeout_s())
         if answer.status_code == 401:
             _authorise(session, answer.headers.get("WWW-Authenticate", ""), own)
-            answer = session.head(url, headers={"Accept": MANIFESTS}, timeout=PATIENCE_S)
+            answer = session.head(url, headers={"Accept": MANIFESTS}, timeout=timeout_s())
     except (requests.RequestException, ValueError, KeyError) as error:
         return Finding(what, False, line_of(error), needed, "look at the registry's name")
     if answer.status_code == 200:
@@ -298,5 +406,5 @@ def _authorise(session: Any, challenge: str, own: tuple[str, str] | None) -> Non
         return
     parameters = dict(re.findall(r'(\w+)="([^"]*)"', rest))
     realm = parameters.pop("realm")
-    token = session.get(realm, params=parameters, auth=own, timeout=PATIENCE_S).json()
+    token = session.get(realm, params=parameters, auth=own, timeout=timeout_s()).json()
     session.headers["Authorization"] = f"Bearer {token.get('token') or token['access_token']}"

@@ -1,6 +1,5 @@
 """How the Kubernetes API is reached, and its errors in words."""
 
-import argparse
 import contextlib
 import json
 import os
@@ -9,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.errors import InputError
+from components.redaction import safe_cause
+from pipelines.cluster.answers import Unanswered, keep
 
-PATIENCE_S = 15.0  # for one answer of the API server
 NAMESPACE = "ai-vs-real"  # that manifests/base makes
 
 
@@ -41,6 +41,13 @@ class Kubernetes:
         return client.BatchV1Api(self.api)
 
     @property
+    def apps(self) -> Any:
+        """Deployments."""
+        from kubernetes import client
+
+        return client.AppsV1Api(self.api)
+
+    @property
     def storage(self) -> Any:
         """Storage classes."""
         from kubernetes import client
@@ -55,26 +62,30 @@ class Kubernetes:
         return client.VersionApi(self.api)
 
 
-def connect(options: argparse.Namespace) -> Kubernetes:
-    """Return the cluster that `add_cluster_options` chose: the pod's own, else the one of a kubectl context.
+def connect(context: str = "", namespace: str = NAMESPACE) -> Kubernetes:
+    """Return the cluster of a kubectl context; without one the pod's own, else the one of the current context.
 
     Raises:
-        InputError: There is neither, or the context is unknown.
+        InputError: There is no such context, or no cluster is named at all.
     """
     from kubernetes import client, config
 
     settings = client.Configuration()
     try:
+        if context:
+            raise config.ConfigException("a context is named")
         config.load_incluster_config(client_configuration=settings)
     except config.ConfigException:
         try:
             # The library reads KUBECONFIG once, when it is imported.
             place = os.environ.get("KUBECONFIG") or config.KUBE_CONFIG_DEFAULT_LOCATION
-            config.load_kube_config(place, options.context or None, settings)
+            config.load_kube_config(place, context or None, settings)
         except (config.ConfigException, OSError) as error:
             raise InputError(f"no cluster to talk to ({_short(error)}); set KUBECONFIG, or give --context") from None
     settings.retries = 1
-    return Kubernetes(client.ApiClient(settings), options.namespace)
+    api = client.ApiClient(settings)
+    keep(api)
+    return Kubernetes(api, namespace)
 
 
 @contextlib.contextmanager
@@ -83,15 +94,15 @@ def explained(cluster: Kubernetes) -> Iterator[None]:
     import urllib3
     from kubernetes.client import ApiException
 
+    place = cluster.api.configuration.host
     try:
         yield
     except ApiException as error:
-        raise InputError(f"{cluster.api.configuration.host} refused: {reason(error)}") from error
-    except urllib3.exceptions.HTTPError as error:
-        place = cluster.api.configuration.host
+        raise InputError(f"{place} refused: {reason(error)}") from safe_cause(error)
+    except (urllib3.exceptions.HTTPError, Unanswered) as error:
         raise InputError(
             f"the cluster's API at {place} cannot be reached ({_short(error)}); see kubectl cluster-info"
-        ) from error
+        ) from safe_cause(error)
 
 
 def reason(error: Any) -> str:
@@ -105,7 +116,12 @@ def _short(error: Any) -> str:
     return " ".join(str(getattr(error, "reason", None) or error).split())[:200]
 
 
-def add_cluster_options(command: argparse.ArgumentParser) -> None:
-    """Add the options by which a cluster is chosen."""
-    command.add_argument("--context", default="", help="of kubectl's configuration (the current one)")
-    command.add_argument("--namespace", default=NAMESPACE, help="(%(default)s)")
+def waits_for(pod: Any) -> str:
+    """Return what a pod waits for, in Kubernetes' own words; empty where it waits for nothing."""
+    for condition in pod.status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return condition.message or condition.reason or ""
+    for container in pod.status.container_statuses or []:
+        if container.state and container.state.waiting:
+            return f"{container.state.waiting.reason}: {container.state.waiting.message or ''}".rstrip(": ")
+    return ""

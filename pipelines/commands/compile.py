@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipelines.steps.compiling import COMPILED, compile_manifests, compile_pipelines, compiled_for
+from pipelines.steps.compiling import COMPILED, compile_manifests, compile_pipelines
 
 
 def add_parser(commands: Any) -> None:
@@ -20,8 +20,10 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compile the pipelines to YAML; equal sources give equal bytes."""
-    with compiled_for(options.cluster):
-        written = compile_pipelines(options.output)
-        written += compile_manifests(options.output, options.namespace) if options.manifests else []
+    from pipelines.steps.resources import cluster_for
+
+    here = cluster_for(options.cluster)
+    written = compile_pipelines(options.output, here)
+    written += compile_manifests(options.output, options.namespace, here) if options.manifests else []
     for path in written:
         print(os.path.relpath(path))

@@ -1,142 +1,16 @@
-"""Tells what a machine or a cluster lacks, before a run fails in its fifth step."""
+"""Says what a machine or a cluster is missing, before a run fails in its fifth step."""
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import os
-import re
-import shutil
-import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from components.errors import InputError
-from pipelines.cluster.finding import Finding, line_of
-from pipelines.cluster.fitness import cluster, needs
-from pipelines.cluster.kubernetes_api import PATIENCE_S, connect
-from pipelines.commands import submit
+from pipelines.commands.submit import add_server_options, server_of
 
-DISK_BYTES = 10 * 2**30  # frames and shards of some thousand pictures, checkpoints, registry
-
-
-def machine() -> Iterator[Finding]:
-    """Look at this machine: FFmpeg, the run home, MLflow and MongoDB as they are set."""
-    yield _ffmpeg()
-    yield _disk()
-    yield mlflow(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    yield mongodb(os.environ.get("MONGODB_URI", ""))
-
-
-def _ffmpeg() -> Finding:
-    from components.media.ffmpeg import ffmpeg_executable
-
-    try:
-        told = subprocess.run(
-            [ffmpeg_executable(), "-version"], capture_output=True, text=True, check=True, timeout=20
-        ).stdout
-    except (InputError, OSError, subprocess.SubprocessError) as error:
-        return Finding("FFmpeg", False, line_of(error), "any of the last years", "install ffmpeg, or imageio-ffmpeg")
-    return Finding("FFmpeg", True, " ".join(told.split()[:3]))
-
-
-def _disk() -> Finding:
-    from components.home import run_home
-
-    try:
-        home = run_home()
-    except InputError as error:
-        return Finding("run home", False, line_of(error), "a directory that can be written", "set AI_VS_REAL_HOME")
-    free = shutil.disk_usage(home).free
-    needed = f"{DISK_BYTES / 2**30:.0f} GiB"
-    return Finding(
-        "run home",
-        free >= DISK_BYTES,
-        f"{home}, {free / 2**30:.0f} GiB free",
-        needed,
-        "make room, or set AI_VS_REAL_HOME",
-    )
-
-
-def mlflow(uri: str) -> Finding:
-    """Look whether MLflow answers and lets us write."""
-    import requests
-
-    if not uri.startswith("http"):
-        return Finding("MLflow", True, f"{uri or 'none is set'}: runs and registry are kept in a file")
-    session = requests.Session()
-    session.auth = (os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
-    fix = "look at MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    base = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments"
-    try:
-        answer = session.post(f"{base}/search", json={"max_results": 1}, timeout=PATIENCE_S)
-        answer.raise_for_status()
-        experiment = answer.json()["experiments"][0]["experiment_id"]
-        tag = {"experiment_id": experiment, "key": "ai-vs-real.doctor", "value": "wrote"}
-        session.post(f"{base}/set-experiment-tag", json=tag, timeout=PATIENCE_S).raise_for_status()
-    except (requests.RequestException, LookupError, TypeError, ValueError) as error:
-        return Finding("MLflow", False, f"{uri}: {line_of(error)}", "a server that lets us write", fix)
-    return Finding("MLflow", True, f"{uri} answers and can be written")
-
-
-def mongodb(uri: str) -> Finding:
-    """Look whether MongoDB answers and lets us write."""
-    if not uri:
-        return Finding("MongoDB", True, "none is set: records are kept in a file")
-    import pymongo
-
-    shown = re.sub(r"//[^@/]*@", "//", uri)
-    bounded = {} if "serverSelectionTimeoutMS" in uri else {"serverSelectionTimeoutMS": 5000}
-    try:
-        with pymongo.MongoClient(uri, **bounded) as client:
-            probe = client.get_default_database("ai_vs_real")["doctor"]
-            made = probe.insert_one({"wrote": True}).inserted_id
-            probe.delete_one({"_id": made})
-    except pymongo.errors.PyMongoError as error:
-        text = line_of(error).split(", Timeout:")[0].replace(uri, shown)
-        return Finding("MongoDB", False, f"{shown}: {text}", "a database that lets us write", "look at MONGODB_URI")
-    return Finding("MongoDB", True, f"{shown} answers and can be written")
-
-
-def bucket(uri: str) -> Finding:
-    """Look whether a gs:// bucket is there and lets us write and delete."""
-    from google.api_core.exceptions import GoogleAPIError
-    from google.auth.exceptions import GoogleAuthError
-    from google.cloud import storage
-
-    name, _, prefix = uri.removeprefix("gs://").partition("/")
-    fix = (
-        "look at the name, and give roles/storage.objectAdmin to the account; see gcloud auth application-default login"
-    )
-    try:
-        blob = (
-            storage.Client()
-            .bucket(name)
-            .blob("/".join(filter(None, (prefix, f"ai-vs-real-doctor-{uuid.uuid4().hex}"))))
-        )
-        blob.upload_from_string(b"wrote", timeout=PATIENCE_S, retry=None)
-        blob.delete(timeout=PATIENCE_S, retry=None)
-    except (GoogleAPIError, GoogleAuthError, OSError) as error:
-        return Finding("bucket", False, f"{uri}: {line_of(error)}", "a bucket that lets us write", fix)
-    return Finding("bucket", True, f"{uri} can be written")
-
-
-def kubeflow(server: submit.Server) -> Finding:
-    """Look whether Kubeflow Pipelines answers and lets us in, and which version it is."""
-    import requests
-
-    try:
-        server.connect()
-    except InputError as error:
-        return Finding("Kubeflow Pipelines", False, str(error), "a server of 2.x with its v2beta1 API", "")
-    version = "version unknown"
-    with contextlib.suppress(requests.RequestException, ValueError, KeyError):  # only its oldest API tells
-        headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
-        answer = requests.get(f"{server.host}/apis/v1beta1/healthz", headers=headers, timeout=PATIENCE_S)
-        version = f"version {answer.json()['tag_name']}"
-    return Finding("Kubeflow Pipelines", True, f"{server.host or 'this cluster'} answers, {version}")
+if TYPE_CHECKING:
+    from pipelines.cluster.finding import Finding
 
 
 def add_parser(commands: Any) -> None:
@@ -150,33 +24,46 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--bucket", default="", metavar="URI", help="gs://NAME/PREFIX that runs shall write to")
     command.add_argument("--context", default="", help="of kubectl's configuration (the current one)")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    submit.add_server_options(command)
+    add_server_options(command)
     command.set_defaults(run=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    """Look at what a run will need; tell what is found, needed, and how to fix it. Exit code 1 if anything lacks."""
+    """Look at what a run will need: what is there, what is needed, and how to fix it.
+
+    Exit code 0 if every check passed, 1 if one failed, 3 if none failed but something could not be looked at.
+    """
     findings = []
     for finding in _look(options):
         findings.append(finding)
         if not options.json:
             print(finding, flush=True)
-    lacking = sum(finding.ok is False for finding in findings)
+    failed = sum(finding.ok is False for finding in findings)
+    unknown = sum(finding.ok is None for finding in findings)
     if options.json:
-        print(json.dumps({"ok": not lacking, "findings": [dataclasses.asdict(item) for item in findings]}, indent=1))
+        document = {"ok": not failed and not unknown, "failed": failed, "unknown": unknown}
+        print(json.dumps({**document, "findings": [dataclasses.asdict(item) for item in findings]}, indent=1))
+    elif failed or unknown:
+        parts = [f"{failed} failed"] * bool(failed) + [f"{unknown} could not be looked at"] * bool(unknown)
+        print(f"Of {len(findings)} checks, {' and '.join(parts)}")
     else:
-        print(f"{lacking} of {len(findings)} lack something" if lacking else f"nothing lacks among {len(findings)}")
-    return 1 if lacking else 0
+        print(f"All {len(findings)} checks passed")
+    return 1 if failed else 3 if unknown else 0
 
 
-def _look(options: argparse.Namespace) -> Iterator[Finding]:
-    yield from machine()
+def _look(options: argparse.Namespace) -> "Iterator[Finding]":
+    from pipelines.cluster import fitness, services
+    from pipelines.cluster.kubernetes_api import connect
+    from pipelines.cluster.package import package_for
+
+    yield from services.machine()
     if options.bucket:
-        yield bucket(options.bucket)
-    server = submit.Server.of(options)
+        yield services.in_time("bucket", lambda: services.bucket(options.bucket))
+    server = server_of(options)
     if server.host:
-        yield kubeflow(server)
+        yield services.kubeflow(server)
     if options.kubernetes:
-        options.namespace = options.namespace or "ai-vs-real"
-        with submit.package_for(options.pipeline, options.cluster) as package:
-            yield from cluster(connect(options), needs(package.path))
+        with package_for(options.pipeline, options.cluster) as package:
+            kubernetes = connect(options.context, server.pods)
+            volume = fitness.workspace(package.path)
+            yield from fitness.cluster(kubernetes, fitness.needs(package.path), volume)

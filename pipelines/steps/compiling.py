@@ -1,34 +1,35 @@
 """From the pipelines in Python to the YAML that runs, on a laptop and on a cluster alike."""
 
-import contextlib
 import hashlib
-import importlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.containers import VERSION
+
+if TYPE_CHECKING:
+    from pipelines.steps.resources import Cluster
 
 COMPILED = Path(__file__).resolve().parents[1] / "compiled"
 TRAINING = COMPILED / "training.yaml"
 
 
-def compile_pipelines(directory: Path = COMPILED) -> list[Path]:
-    """Write the YAML of every pipeline; equal sources give equal bytes.
+def compile_pipelines(directory: Path = COMPILED, cluster: "Cluster | None" = None) -> list[Path]:
+    """Write the YAML of every pipeline, as a cluster needs it; equal sources give equal bytes.
 
     The first line of each holds the package version and the digest of the lines below it.
 
     Args:
         directory: Where the files shall lie; each appears when it is whole.
+        cluster: The cluster to compile for; None for the defaults, which the YAML in the package is compiled with.
 
     Returns:
         The files.
     """
-    return [_write(pipeline, directory / f"{name}.yaml") for name, pipeline in _pipelines().items()]
+    return [_write(pipeline, directory / f"{name}.yaml") for name, pipeline in pipelines_on(cluster).items()]
 
 
-def compile_manifests(directory: Path, namespace: str = "kubeflow") -> list[Path]:
+def compile_manifests(directory: Path, namespace: str = "kubeflow", cluster: "Cluster | None" = None) -> list[Path]:
     """Write every pipeline as Kubernetes manifests, a Pipeline and its PipelineVersion, for GitOps.
 
     The version's name holds the digest of the pipeline: a changed pipeline is a new version beside the old one.
@@ -36,6 +37,7 @@ def compile_manifests(directory: Path, namespace: str = "kubeflow") -> list[Path
     Args:
         directory: Where the files shall lie; each appears when it is whole.
         namespace: Where Kubeflow Pipelines keeps them.
+        cluster: The cluster to compile for; None for the defaults.
 
     Returns:
         The files.
@@ -43,8 +45,9 @@ def compile_manifests(directory: Path, namespace: str = "kubeflow") -> list[Path
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
     written = []
-    for compiled in compile_pipelines(directory):
-        pipeline = _pipelines()[compiled.stem]
+    pipelines = pipelines_on(cluster)
+    for compiled in compile_pipelines(directory, cluster):
+        pipeline = pipelines[compiled.stem]
         version = f"{VERSION}-{digest_of(compiled)[:12]}"
         options = KubernetesManifestOptions(
             pipeline_name=pipeline.name,
@@ -58,38 +61,19 @@ def compile_manifests(directory: Path, namespace: str = "kubeflow") -> list[Path
     return written
 
 
-@contextlib.contextmanager
-def compiled_for(cluster: Path | None) -> Iterator[None]:
-    """Have the pipelines traced for the cluster that a file describes, and for the one before again afterwards."""
-    from pipelines.steps import resources, scoring, training
-
-    if cluster is None:
-        yield
-        return
-    before = os.environ.get(resources.VARIABLE)
-    os.environ[resources.VARIABLE] = str(cluster)
-    try:
-        importlib.reload(training)
-        importlib.reload(scoring)
-        yield
-    finally:
-        os.environ.pop(resources.VARIABLE)
-        if before is not None:
-            os.environ[resources.VARIABLE] = before
-        importlib.reload(training)
-        importlib.reload(scoring)
-
-
 def digest_of(compiled: Path) -> str:
     """Return the digest that stands in the first line of a compiled file, the sha256 of the lines below it."""
     return compiled.read_text().splitlines()[0].rsplit(" ", 1)[1]
 
 
-def _pipelines() -> dict[str, Any]:
+def pipelines_on(cluster: "Cluster | None" = None) -> dict[str, Any]:
+    """Return every pipeline by the name of its file, traced for a cluster; None for the defaults."""
+    from pipelines.steps.resources import Cluster
     from pipelines.steps.scoring import scoring
     from pipelines.steps.training import training
 
-    return {"training": training, "scoring": scoring}
+    here = cluster or Cluster()
+    return {"training": training.on(here), "scoring": scoring.on(here)}
 
 
 def _write(pipeline: Any, path: Path, **options: Any) -> Path:

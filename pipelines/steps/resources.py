@@ -1,12 +1,14 @@
-"""What each step asks of a cluster: processor, memory, GPU, secrets, retries. The only importer of kfp.kubernetes.
+"""What each step asks of a cluster: image, processor, memory, GPU, secrets. The only importer of kfp.kubernetes.
 
-All of it is fixed when the pipeline is compiled, in both documents of its YAML. Nothing here is a pipeline parameter:
-the backend reads numbers among them as empty text and then drops the GPU without a word, and changing one would miss
-the step's cache. Another cluster is another compile: `ai-vs-real compile --cluster FILE`.
+All of it is fixed when a pipeline is traced for a cluster, in both documents of its YAML. Nothing here is a pipeline
+parameter: the backend reads numbers among them as empty text and then drops the GPU without a word, and changing one
+would miss the step's cache. Another cluster is another compile: `ai-vs-real compile --cluster FILE`.
 """
 
 import dataclasses
 import os
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -15,14 +17,16 @@ from typing import Any, get_args, get_origin
 import yaml
 from kfp import dsl, kubernetes
 
+from components.containers import VERSION
 from components.errors import InputError
 
-VARIABLE = "AI_VS_REAL_CLUSTER"
 USER = 10001  # of the images; see images/*/Dockerfile
 CONFIG = "ai-vs-real-config"  # names that manifests/base declares
 MLFLOW_SECRET = "ai-vs-real-mlflow"
 MONGODB_SECRET = "ai-vs-real-mongodb"
 SPOT = "cloud.google.com/gke-spot"
+WAIT_S = 60  # before the second attempt at a step; twice as long before each further one
+QUEUE_S = 86400  # for which attempts may wait for a free node, all together
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,13 @@ def _default_steps() -> dict[str, Step]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster that the pipelines are compiled for; the defaults fit a small one.
+    """The cluster that the pipelines are traced for; the defaults fit a small one.
 
     Attributes:
+        registry: HOST/PATH of the images; empty where `images` says it, or the nodes have them already.
+        tag: Of the images; empty where `images` says it, else the package's version.
+        images: A kustomization whose `images:` name the images, beside the cluster file; kubectl reads the same.
+        jobs: A kustomization whose patches every job of manifests/jobs gets, such as another volume, likewise.
         accelerator: The extended resource that a GPU node offers.
         accelerators: GPUs of the training step; 0 trains on processors.
         evaluation_accelerators: GPUs of the evaluation and scoring steps.
@@ -75,12 +83,18 @@ class Cluster:
         shared_memory: Size of /dev/shm for GPU steps, whose data loaders outgrow the default 64 MB.
         image_pull_secrets: Names of the secrets for a private registry.
         user: User and group that the steps run as; null where the cluster assigns one.
-        workspace: Size of the volume on which training keeps what it resumes from.
+        workspace: Size of the volume on which training keeps what it resumes from; empty for no volume and no resuming.
+        workspace_access_modes: Of that volume; Kubeflow Pipelines refuses a run without any.
+        workspace_storage_class: Of that volume; empty for the cluster's default class.
         days: After which a run is stopped.
         kept_days: For which the pods of a finished run are kept.
         steps: What each step asks for.
     """
 
+    registry: str = ""
+    tag: str = ""
+    images: str = ""
+    jobs: str = ""
     accelerator: str = "nvidia.com/gpu"
     accelerators: int = 1
     evaluation_accelerators: int = 0
@@ -90,16 +104,28 @@ class Cluster:
     image_pull_secrets: list[str] = field(default_factory=list)
     user: int | None = USER
     workspace: str = "20Gi"
+    workspace_access_modes: list[str] = field(default_factory=lambda: ["ReadWriteOnce"])
+    workspace_storage_class: str = ""
     days: float = 3.0
     kept_days: float = 7.0
     steps: dict[str, Step] = field(default_factory=_default_steps)
 
     @classmethod
     def read(cls, path: str | Path) -> "Cluster":
-        """Read a cluster file: YAML with any of the attributes, and under `steps` what differs from the defaults."""
+        """Read a cluster file.
+
+        Args:
+            path: YAML with any of the attributes, and under `steps` what differs from the defaults; or a Kubernetes
+                object of the kind Cluster with the same in its `spec`, which kustomize can read too.
+
+        Raises:
+            InputError: The file cannot be read, or names a setting that there is not, or gives it another type.
+        """
         place = f"cluster file {path}"
         try:
             given = yaml.safe_load(Path(path).read_text()) or {}
+            if isinstance(given, dict) and given.get("kind") == "Cluster":
+                given = given.get("spec") or {}
         except (OSError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
@@ -112,7 +138,43 @@ class Cluster:
             if name not in steps:
                 raise InputError(f"{place} names the step {name!r}; the steps are {', '.join(steps)}")
             steps[name] = _replace(steps[name], changes, f"{place}, step {name}")
+        for name in ("images", "jobs"):
+            if isinstance(given.get(name), str):
+                given[name] = str(Path(path).parent / given[name])
         return _replace(cls(steps=steps), given, place)
+
+    def image(self, name: str) -> str:
+        """Return where this cluster gets an image of ours from.
+
+        Args:
+            name: Its reference, with or without registry and tag; an image of somebody else stays as it is.
+
+        Raises:
+            InputError: The kustomization that names the images cannot be read.
+        """
+        bare = name.rpartition("/")[2].partition(":")[0]
+        if not bare.startswith("ai-vs-real-"):
+            return name
+        entry = self._entries().get(bare, {})
+        place = f"{self.registry.rstrip('/')}/{bare}" if self.registry else entry.get("newName", bare)
+        return f"{place}:{self.tag or entry.get('newTag', VERSION)}"
+
+    def _entries(self) -> dict[str, dict[str, str]]:
+        entries = kustomization(self.images).get("images", ()) if self.images else ()
+        return {entry["name"]: entry for entry in entries}
+
+
+def kustomization(path: str | Path) -> dict[str, Any]:
+    """Read a kustomization.
+
+    Raises:
+        InputError: There is none.
+    """
+    try:
+        return dict(yaml.safe_load(Path(path).read_text()))
+    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}, which the cluster file names, is no kustomization ({reason})") from None
 
 
 def _replace(record: Any, changes: dict[str, Any], place: str) -> Any:
@@ -132,20 +194,76 @@ def _names(record: Any) -> str:
     return ", ".join(item.name for item in dataclasses.fields(record))
 
 
-def cluster() -> Cluster:
-    """Return the cluster to compile for: the file that AI_VS_REAL_CLUSTER names, else the defaults."""
-    path = os.environ.get(VARIABLE, "")
-    return Cluster.read(path) if path else Cluster()
+def cluster_for(path: Path | None = None) -> Cluster:
+    """Return the cluster that a file describes, with the registry and tag of the environment where they are set.
+
+    Args:
+        path: A cluster file; None for the defaults. AI_VS_REAL_REGISTRY and AI_VS_REAL_TAG, which a build sets, win
+            over its `registry` and `tag`.
+    """
+    here = Cluster.read(path) if path else Cluster()
+    set_ = {"registry": os.environ.get("AI_VS_REAL_REGISTRY"), "tag": os.environ.get("AI_VS_REAL_TAG")}
+    return dataclasses.replace(here, **{name: value for name, value in set_.items() if value})
 
 
-def pipeline_config() -> dsl.PipelineConfig:
-    """Return the settings of a whole run: deadline, how long pods are kept, the volume that training resumes from."""
-    here = cluster()
+_tracing: ContextVar[Cluster] = ContextVar("the cluster that a pipeline is being traced for")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline that can be traced for any cluster.
+
+    Attributes:
+        function: Its body: the steps, and what passes between them.
+        name: Of the pipeline on a server.
+        description: Of the pipeline on a server.
+        resumes: Whether one of its steps keeps on a volume what a second attempt goes on from.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    description: str
+    resumes: bool
+
+    def on(self, cluster: Cluster) -> Any:
+        """Return the pipeline, traced for a cluster, as kfp compiles it."""
+        before = _tracing.set(cluster)
+        try:
+            return dsl.pipeline(
+                name=self.name,
+                description=self.description,
+                pipeline_config=_pipeline_config(cluster, self.resumes),
+            )(self.function)
+        finally:
+            _tracing.reset(before)
+
+
+def pipeline(name: str, description: str, *, resumes: bool = False) -> Callable[[Callable[..., Any]], Pipeline]:
+    """Return a decorator that makes a function a Pipeline."""
+    return lambda function: Pipeline(function, name, description, resumes)
+
+
+def _pipeline_config(cluster: Cluster, resumes: bool) -> dsl.PipelineConfig:
+    kept = round(cluster.kept_days * 86400)
+    workspace = None
+    if resumes and cluster.workspace:
+        claim: dict[str, Any] = {"accessModes": cluster.workspace_access_modes}
+        if cluster.workspace_storage_class:
+            claim["storageClassName"] = cluster.workspace_storage_class
+        workspace = dsl.WorkspaceConfig(cluster.workspace, dsl.KubernetesWorkspaceConfig(pvcSpecPatch=claim))
     return dsl.PipelineConfig(
-        active_deadline_seconds=round(here.days * 86400),
-        ttl_seconds_after_finished=round(here.kept_days * 86400),
-        workspace=dsl.WorkspaceConfig(size=here.workspace),
+        workspace=workspace,
+        active_deadline_seconds=round(cluster.days * 86400),
+        # Each of them: an administrator's default for one outcome wins over what is said for both.
+        ttl_seconds_after_finished=kept,
+        ttl_seconds_after_success=kept,
+        ttl_seconds_after_failure=kept,
     )
+
+
+def workspace() -> str:
+    """Return the path that outlives a step's pod, as the server fills it in; empty where the cluster has no volume."""
+    return dsl.WORKSPACE_PATH_PLACEHOLDER if _tracing.get().workspace else ""
 
 
 def place(task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
@@ -153,12 +271,15 @@ def place(task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
 
     kfp.local ignores all of it but caching and retries.
     """
-    here = cluster()
+    here = _tracing.get()
     ask = here.steps[step]
+    task.set_container_image(here.image(task.container_spec.image))
     task.set_cpu_request(ask.cpu).set_cpu_limit(ask.cpu_limit)
     task.set_memory_request(ask.memory).set_memory_limit(ask.memory_limit)
     task.set_caching_options(ask.cached)
-    task.set_retry(ask.retries, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="900s")
+    task.set_retry(
+        ask.retries, backoff_duration=f"{WAIT_S}s", backoff_factor=2.0, backoff_max_duration=f"{_patience_s(ask)}s"
+    )
     kubernetes.set_timeout(task, round(ask.hours * 3600))
     if here.user is not None:
         kubernetes.set_security_context(task, run_as_user=here.user, run_as_group=here.user, run_as_non_root=True)
@@ -167,6 +288,13 @@ def place(task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
     _set_environment(task, ask)
     gpus = {"train": here.accelerators, "evaluate": here.evaluation_accelerators, "score": here.evaluation_accelerators}
     return on_gpu(task, gpus[step], here) if gpus.get(step) else task
+
+
+def _patience_s(ask: Step) -> int:
+    # Argo counts it from the first attempt's start and stops the last one at its end (workflow/controller/operator.go,
+    # processNodeRetries), so it holds every attempt at full length, the waits between them and those for a node.
+    waits = WAIT_S * (2**ask.retries - 1)
+    return round(ask.hours * 3600 * (ask.retries + 1)) + waits + QUEUE_S
 
 
 def on_gpu(task: dsl.PipelineTask, count: int, here: Cluster) -> dsl.PipelineTask:

@@ -3,14 +3,10 @@
 from kfp import dsl
 
 from components.prediction.component import check_media
-from pipelines.steps.resources import pipeline_config, place
+from pipelines.steps.resources import pipeline, place
 
 
-@dsl.pipeline(
-    name="ai-vs-real-scoring",
-    description="The champion's verdict on every picture and video.",
-    pipeline_config=pipeline_config(),
-)
+@pipeline("ai-vs-real-scoring", "The champion's verdict on every picture and video.")
 def scoring(
     media: str,
     model_name: str = "ai-vs-real",

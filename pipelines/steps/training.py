@@ -9,7 +9,7 @@ from components.extraction.component import extract_frames, list_media
 from components.preprocessing.component import preprocess
 from components.registration.component import find_champion, register
 from components.training.component import train
-from pipelines.steps.resources import pipeline_config, place
+from pipelines.steps.resources import pipeline, place, workspace
 
 
 class Outputs(NamedTuple):
@@ -27,11 +27,7 @@ class Outputs(NamedTuple):
     decision_page: dsl.HTML
 
 
-@dsl.pipeline(
-    name="ai-vs-real-training",
-    description="From a labelled collection of media to a judged detector.",
-    pipeline_config=pipeline_config(),
-)
+@pipeline("ai-vs-real-training", "From a labelled collection of media to a judged detector.", resumes=True)
 def training(
     media: str,
     shards: int = 2,  # two run at a time on a laptop; on a cluster, as many pods as it can spare
@@ -100,7 +96,7 @@ def training(
         activation_cache=activation_cache,
         precision=precision,
         seed=seed,
-        work=dsl.WORKSPACE_PATH_PLACEHOLDER,
+        work=workspace(),
     )
     model = place(fitting, "train").outputs["model"]
     champion = place(find_champion(model=model, model_name=model_name), "find_champion").output

@@ -2,6 +2,7 @@ import argparse
 import base64
 import http.server
 import json
+import re
 import socket
 import sys
 import threading
@@ -9,17 +10,18 @@ import threading
 import pytest
 from servers import _server
 
-from pipelines.cluster import fitness
+from pipelines.cluster import fitness, services
+from pipelines.cluster import kubeflow as client_side
 from pipelines.cluster.finding import Finding
-from pipelines.commands import doctor, submit
+from pipelines.commands import doctor
 
 
 @pytest.fixture
 def command(monkeypatch, home):
     """Run `ai-vs-real doctor`; returns its exit code."""
-    for name in ("KF_PIPELINES_ENDPOINT", submit.TOKEN, submit.COOKIES):
+    for name in ("KF_PIPELINES_ENDPOINT", client_side.TOKEN, client_side.COOKIES):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(doctor, "DISK_BYTES", 2**20)
+    monkeypatch.setattr(services, "DISK_BYTES", 2**20)
     parser = argparse.ArgumentParser()
     doctor.add_parser(parser.add_subparsers())
 
@@ -56,6 +58,11 @@ def whole(apiserver):
     apiserver.add("nodes", node("gpu-1", gpu=1, taints=[GPU_TAINT]))
     metadata = {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
     apiserver.add("storageclasses", {"metadata": metadata, "provisioner": "x"})
+    patch = json.dumps({"podSpecPatch": json.dumps({"securityContext": {"fsGroup": 10001}})})
+    container = {"name": "ml-pipeline", "env": [{"name": fitness.PATCH, "value": patch}]}
+    template = {"metadata": {"labels": {"app": "ml-pipeline"}}, "spec": {"containers": [container]}}
+    spec = {"selector": {"matchLabels": {"app": "ml-pipeline"}}, "template": template}
+    apiserver.add("deployments", {"metadata": {"name": "ml-pipeline", "namespace": "kubeflow"}, "spec": spec})
     for plural, name, keys in (
         ("configmaps", "ai-vs-real-config", ["MLFLOW_TRACKING_URI"]),
         ("secrets", "ai-vs-real-mongodb", ["MONGODB_URI"]),
@@ -70,11 +77,11 @@ def whole(apiserver):
 
 def add_named(apiserver, plural, name, keys):
     data = {key: base64.b64encode(b"x").decode() if plural == "secrets" else "x" for key in keys}
-    apiserver.add(plural, {"metadata": {"name": name, "namespace": "ai-vs-real"}, "data": data})
+    apiserver.add(plural, {"metadata": {"name": name, "namespace": "kubeflow"}, "data": data})
 
 
 def add_quota(apiserver, hard, used):
-    metadata = {"name": "ai-vs-real", "namespace": "ai-vs-real"}
+    metadata = {"name": "ai-vs-real", "namespace": "kubeflow"}
     apiserver.add("resourcequotas", {"metadata": metadata, "status": {"hard": hard, "used": used}})
 
 
@@ -96,14 +103,14 @@ def test_nothing_lacks_on_a_whole_cluster(whole, command, capsys):
 
 
 def test_lines_say_what_is_found_needed_and_to_be_done(whole, command, capsys):
-    del whole.objects["secrets", "ai-vs-real"]["ai-vs-real-mongodb"]
+    del whole.objects["secrets", "kubeflow"]["ai-vs-real-mongodb"]
     assert command("--kubernetes") == 1
     lines = capsys.readouterr().out.splitlines()
     assert (
-        "FAIL  secret ai-vs-real-mongodb: missing; needs the keys MONGODB_URI in ai-vs-real; "
-        "kubectl -n ai-vs-real create secret generic ai-vs-real-mongodb --from-literal=MONGODB_URI=..."
+        "FAIL  secret ai-vs-real-mongodb: missing; needs the keys MONGODB_URI in kubeflow; "
+        "kubectl -n kubeflow create secret generic ai-vs-real-mongodb --from-literal=MONGODB_URI=..."
     ) in lines
-    assert lines[-1].startswith("1 of ")
+    assert re.fullmatch(r"Of \d+ checks, 1 failed", lines[-1])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +132,7 @@ def test_a_gpu_node_that_does_not_fit_is_told_with_its_reason(whole, command, ca
     code, findings = looked(capsys, command, "--kubernetes")
     assert findings["GPU node for train"]["ok"] is ok
     assert found in findings["GPU node for train"]["found"]
-    assert code == (1 if ok is False else 0)
+    assert code == (1 if ok is False else 3)
 
 
 def test_labels_of_the_pool_are_asked_for(whole, command, capsys, tmp_path):
@@ -141,8 +148,8 @@ def test_labels_of_the_pool_are_asked_for(whole, command, capsys, tmp_path):
 def test_what_is_used_up_or_missing_is_a_failure(whole, command, capsys):
     add_quota(whole, {"requests.nvidia.com/gpu": "1"}, {"requests.nvidia.com/gpu": "1"})
     whole.objects["storageclasses", ""]["standard"]["metadata"].pop("annotations")
-    whole.objects["configmaps", "ai-vs-real"].clear()
-    whole.objects["secrets", "ai-vs-real"].pop("ai-vs-real-mlflow")
+    whole.objects["configmaps", "kubeflow"].clear()
+    whole.objects["secrets", "kubeflow"].pop("ai-vs-real-mlflow")
     add_named(whole, "secrets", "ai-vs-real-mongodb", ["MONGODB"])
     code, findings = looked(capsys, command, "--kubernetes")
     wrong = {what for what, item in findings.items() if item["ok"] is False}
@@ -158,12 +165,14 @@ def test_what_is_used_up_or_missing_is_a_failure(whole, command, capsys):
     assert code == 1
 
 
-def test_what_may_not_be_looked_at_is_no_failure(whole, command, capsys):
+def test_what_may_not_be_looked_at_is_neither_passed_nor_failed(whole, command, capsys):
     whole.forbidden = {"nodes", "resourcequotas"}
     code, findings = looked(capsys, command, "--kubernetes")
     assert [findings[what]["ok"] for what in ("nodes", "quota", "images")] == [None] * 3
     assert "nodes is forbidden" in findings["nodes"]["found"]
-    assert code == 0
+    assert code == 3
+    assert command("--kubernetes") == 3
+    assert re.fullmatch(r"Of \d+ checks, 3 could not be looked at", capsys.readouterr().out.splitlines()[-1])
 
 
 def test_kubeflow_is_asked_for_its_version(kubeflow, command, capsys):
@@ -228,7 +237,7 @@ def test_pull_secrets_of_the_cluster_are_used(whole, command, capsys, tmp_path, 
     auth = base64.b64encode(b"robot:secret").decode()
     secret = json.dumps({"auths": {registry: {"auth": auth}}})
     data = {".dockerconfigjson": base64.b64encode(secret.encode()).decode()}
-    whole.add("secrets", {"metadata": {"name": "pull", "namespace": "ai-vs-real"}, "data": data})
+    whole.add("secrets", {"metadata": {"name": "pull", "namespace": "kubeflow"}, "data": data})
     image = f"{registry}/private/image:1"
     pipeline = tmp_path / "tiny.yaml"
     text = compiled.read_text().replace("image: tiny-python:1", f"image: {image}")
@@ -249,15 +258,15 @@ create_server("127.0.0.1", int(sys.argv[1]), True, default_bucket="media").run()
 
 
 def test_mongodb_must_let_us_write(mongodb):
-    assert doctor.mongodb(f"{mongodb}/records").found == f"{mongodb}/records answers and can be written"
-    finding = doctor.mongodb("mongodb://user:secret@127.0.0.1:1/records?serverSelectionTimeoutMS=100")
+    assert services.mongodb(f"{mongodb}/records").found == f"{mongodb}/records answers and can be written"
+    finding = services.mongodb("mongodb://user:secret@127.0.0.1:1/records?serverSelectionTimeoutMS=100")
     assert finding.ok is False
     assert "secret" not in str(finding)
 
 
 def test_mlflow_must_let_us_write(mlflow_server):
-    assert doctor.mlflow(mlflow_server) == Finding("MLflow", True, f"{mlflow_server} answers and can be written")
-    finding = doctor.mlflow("http://127.0.0.1:1")
+    assert services.mlflow(mlflow_server) == Finding("MLflow", True, f"{mlflow_server} answers and can be written")
+    finding = services.mlflow("http://127.0.0.1:1")
     assert finding.ok is False
     assert "Connection refused" in finding.found
 
@@ -268,5 +277,5 @@ def test_a_bucket_must_let_us_write(tmp_path, monkeypatch):
         port = probe.getsockname()[1]
     with _server([sys.executable, "-c", BUCKETS, str(port)], port, tmp_path):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-        assert doctor.bucket("gs://media/runs") == Finding("bucket", True, "gs://media/runs can be written")
-        assert doctor.bucket("gs://another").ok is False
+        assert services.bucket("gs://media/runs") == Finding("bucket", True, "gs://media/runs can be written")
+        assert services.bucket("gs://another").ok is False

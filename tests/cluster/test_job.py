@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from components.errors import InputError
+from pipelines.cluster import jobs
 from pipelines.commands import job
 
 COMPLETE = {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}
@@ -28,7 +29,7 @@ def pod(name, phase, node="", reason="", created="2026-01-01T00:00:00Z"):
 @pytest.fixture
 def command(apiserver, monkeypatch):
     """Run `ai-vs-real job` with some arguments; returns its exit code."""
-    monkeypatch.setattr(job, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(jobs, "INTERVAL_S", 0.01)
     parser = argparse.ArgumentParser()
     job.add_parser(parser.add_subparsers())
 
@@ -39,14 +40,14 @@ def command(apiserver, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", job.NAMES)
+@pytest.mark.parametrize("name", jobs.NAMES)
 def test_a_job_is_applied_as_its_manifests_say(apiserver, command, name):
     assert command(name) == 0
     applied = apiserver.objects["jobs", "ai-vs-real"][f"ai-vs-real-{name}"]
-    written = yaml.safe_load((job.JOBS / name / "job.yaml").read_text())
+    written = yaml.safe_load((jobs.JOBS / name / "job.yaml").read_text())
     assert applied["spec"] == written["spec"]
     parameters = apiserver.objects["configmaps", "ai-vs-real"][f"ai-vs-real-{name}"]["data"]
-    assert parameters == yaml.safe_load((job.JOBS / name / "parameters.yaml").read_text())["data"]
+    assert parameters == yaml.safe_load((jobs.JOBS / name / "parameters.yaml").read_text())["data"]
 
 
 def test_parameters_and_gpu_pool_are_what_is_given(apiserver, command, tmp_path):

@@ -6,14 +6,17 @@ import pytest
 import yaml
 
 from components.errors import InputError
+from pipelines.cluster import kubeflow as client_side
+from pipelines.cluster.following import follow
+from pipelines.cluster.kubeflow import Server
+from pipelines.cluster.package import Package
 from pipelines.commands import submit
-from pipelines.commands.submit import Package, Server
 
 
 @pytest.fixture
 def command(monkeypatch, kubeflow):
     """Run `ai-vs-real submit` with some arguments against the server; returns its exit code."""
-    for name in ("KF_PIPELINES_ENDPOINT", submit.TOKEN, submit.COOKIES):
+    for name in ("KF_PIPELINES_ENDPOINT", client_side.TOKEN, client_side.COOKIES):
         monkeypatch.delenv(name, raising=False)
     parser = argparse.ArgumentParser()
     submit.add_parser(parser.add_subparsers())
@@ -87,21 +90,98 @@ def test_another_cluster_is_another_platform_document(kubeflow, command, tmp_pat
 
 
 @pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 1)])
-def test_waiting_tells_the_steps_and_returns_the_outcome(kubeflow, compiled, command, capsys, state, code):
+def test_waiting_reports_the_steps_and_returns_the_outcome(kubeflow, compiled, command, capsys, state, code):
+    """Argo's own nodes, drivers, executors and attempts, are no steps."""
+    listed = {"list-media-driver(0)": "SUCCEEDED", "list-media": "SUCCEEDED", "executor(0)": "SUCCEEDED"}
+    training = {**listed, "train-driver(0)": "SUCCEEDED", "train(0)": "FAILED", "train(1)": "RUNNING"}
     kubeflow.script = [
         ("PENDING", {}),
-        ("RUNNING", {"list-media": "SUCCEEDED", "train": "RUNNING"}),
-        ("RUNNING", {"list-media": "SUCCEEDED", "train": "RUNNING"}),
-        (state, {"list-media": "SUCCEEDED", "train": state}),
+        ("RUNNING", {**training, "train": "RUNNING", "executor": "RUNNING"}),
+        ("RUNNING", {**training, "train": "RUNNING", "executor": "RUNNING"}),
+        (state, {**training, "train(1)": state, "train": state, "executor": state}),
     ]
     assert command("gs://bucket/media", "--pipeline", compiled, "--wait", "--json") == code
     printed = capsys.readouterr()
     document = json.loads(printed.out)
-    assert (document["state"], document["steps"]["train"]) == (state, state)
-    told = [line.split("  ", 1)[1] for line in printed.err.splitlines() if "  " in line]
-    wrong = ": train went wrong" if state == "FAILED" else ""
-    assert told == ["list-media: succeeded", "train: running", f"train: {state.lower()}{wrong}"]
-    assert document["error"] == ("the run failed" if state == "FAILED" else "")
+    assert (document["state"], document["steps"]) == (state, {"list-media": "SUCCEEDED", "train": state})
+    said = [line.split("  ", 1)[1] for line in printed.err.splitlines() if "  " in line]
+    assert said == ["list-media: succeeded", "train: running", f"train: {state.lower()}"]
+    assert document["error"] == ""
+
+
+def node(name, template, message, phase="Error"):
+    ended = {"finishedAt": "2026-01-01T00:00:09Z"}
+    return {"id": f"tiny-x-{len(name)}", "name": name, "type": "Pod", "phase": phase, "templateName": template} | {
+        "message": message,
+        **ended,
+    }
+
+
+@pytest.mark.parametrize(
+    ("nodes", "error", "log"),
+    [
+        (
+            [node("tiny-x.root-driver(0)", "system-dag-driver", 'pods "x" is forbidden: serviceaccount "a" not found')],
+            'root: pods "x" is forbidden: serviceaccount "a" not found',
+            "",
+        ),
+        (
+            [
+                node("tiny-x(0).root(0).train(0).executor(0)", "retry-system-container-impl", "pod deleted"),
+                node(
+                    "tiny-x(0).root(0).train(0).executor(1)",
+                    "retry-system-container-impl",
+                    "main: Error (exit code 1)\ngoroutine 1",
+                    "Failed",
+                ),
+            ],
+            "train: main: Error (exit code 1)",
+            "kubectl -n kubeflow logs tiny-x-retry-system-container-impl-38 -c main",
+        ),
+    ],
+)
+def test_a_failed_run_says_which_step_why_and_where_its_log_is(
+    kubeflow, compiled, command, capsys, monkeypatch, tmp_path, nodes, error, log
+):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    kubeflow.script = [("FAILED", {"train": "FAILED", "root-driver(0)": "FAILED"})]
+    kubeflow.nodes = {item["id"] + item["name"]: item for item in nodes}
+    assert command("gs://bucket/media", "--pipeline", compiled, "--wait") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [f"failed: {error}", *([f"  log of {error.partition(':')[0]}: {log}"] if log else [])]
+
+
+def test_what_stock_kubeflow_refuses_reaches_the_user_in_one_sentence(kubeflow, compiled, command, tmp_path):
+    specification, platforms = yaml.safe_load_all(compiled.read_text())
+    platforms["platforms"]["kubernetes"]["pipelineConfig"]["workspace"]["kubernetes"]["pvcSpecPatch"] = {}
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump_all([specification, platforms]))
+    with pytest.raises(InputError, match="workspace PVC spec must specify accessModes") as caught:
+        command("gs://bucket/media", "--pipeline", tmp_path / "pipeline.yaml")
+    assert "github.com" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_upload_makes_one_version(kubeflow, compiled, command):
+    assert command("gs://bucket/media", "--pipeline", compiled) == 0
+    [version] = kubeflow.versions.values()
+    assert version.display_name == Package.read(compiled).version
+
+
+def test_no_document_is_dropped_by_the_server(kubeflow, command):
+    """A platform document with a key that the server does not know is dropped without a word."""
+    assert command("gs://bucket/media") == 0
+    [version] = kubeflow.versions.values()
+    assert "kubernetes" in version.pipeline_spec["platform_spec"]["platforms"]
+
+
+def test_a_password_in_the_address_is_never_printed(kubeflow, compiled, command, capsys):
+    host = kubeflow.url.replace("://", "://somebody:hunter2@")
+    assert command("gs://bucket/media", "--pipeline", compiled, "--host", host) == 0
+    assert command("gs://bucket/media", "--pipeline", compiled, "--host", host, "--dry-run") == 0
+    with pytest.raises(InputError) as caught:
+        command("--host", "http://somebody:hunter2@127.0.0.1:1", "--run", "x")
+    printed = capsys.readouterr()
+    assert "hunter2" not in printed.out + printed.err + str(caught.value)
 
 
 def test_waiting_survives_a_server_that_is_away_for_a_while(kubeflow, compiled, command):
@@ -128,7 +208,7 @@ def test_a_run_that_was_sent_before_is_told_and_followed(kubeflow, compiled, com
 def test_waiting_ends_when_the_run_is_unknown(kubeflow):
     client = Server(kubeflow.url).connect()
     with pytest.raises(InputError, match=r"refused \(404: Run nowhere not found\)"):
-        submit.follow(client, kubeflow.url, "nowhere", interval_s=0.01)
+        follow(client, kubeflow.url, "nowhere", interval_s=0.01)
 
 
 def test_a_schedule_has_six_fields_and_replaces_the_one_before(kubeflow, compiled, command, capsys):
@@ -189,7 +269,7 @@ def test_the_token_comes_from_a_file_or_the_environment(kubeflow, compiled, comm
         command("gs://bucket/media", "--pipeline", compiled)
     (tmp_path / "token").write_text("letmein\n")
     assert command("gs://bucket/media", "--pipeline", compiled, "--token-file", tmp_path / "token") == 0
-    monkeypatch.setenv(submit.TOKEN, "letmein")
+    monkeypatch.setenv(client_side.TOKEN, "letmein")
     assert command("gs://bucket/media", "--pipeline", compiled) == 0
 
 
