@@ -1,7 +1,7 @@
-"""Contract: intervals by drawing groups again (Efron, 1979): what shares a group is drawn together.
+"""Contract: confidence intervals, exact for rates, and by drawing groups again (Efron, 1979) for rankings.
 
-All draws are computed at once, as weights: a unit whose group was drawn twice weighs two. The same draws serve every
-slice and every detector, so that differences between them are paired.
+What shares a group is drawn together. All draws are computed at once, as weights: a unit whose group was drawn twice
+weighs two. The same draws serve every slice and every detector, so that differences between them are paired.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def draw_weights(groups: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.nd
     Args:
         groups: The group of each unit, (n,).
         draws: How often as many groups are drawn as there are.
-        seed: Of the draws.
+        seed: Random seed of the draws.
 
     Returns:
         float32, (draws, n): how often each unit's group was drawn.
@@ -31,39 +31,124 @@ def draw_weights(groups: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.nd
 
 
 def intervals(
-    labels: np.ndarray, probabilities: np.ndarray, threshold: float, weights: np.ndarray, level: float = LEVEL
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    threshold: float,
+    weights: np.ndarray,
+    level: float = LEVEL,
 ) -> dict[str, Interval | None]:
-    """Return percentile intervals of the measures of some units.
+    """Return confidence intervals of the measures of some units.
+
+    The draws of a bootstrap all agree where every answer is right, so what counts answers has an exact interval
+    instead: that of a rate, `exact_interval`. Balanced accuracy takes the means of the two rates' ends, which never
+    covers less than the level: enumerated over both rates it covers at least 97 % of the time at 95 %, for 1 + 1 units
+    and for 40 + 40. The closer combination by variance estimates (Zou and Donner, Statistics in Medicine, 2008) covers
+    90 % and 93 % at 1 + 1 and 20 + 20 units, so it is not used. It has to be one method for all rates: a bootstrap for
+    99 right answers of 100 beside the exact interval for 100 would put the better detector lower.
+
+    The ranking measures are bootstrapped over groups. Where every real unit is ranked below every fake, disjoint pairs
+    of one of each are independent trials that all succeeded, which bounds ROC AUC exactly; nothing bounds average
+    precision there.
 
     Args:
         labels: int, (n,), 0 real or 1 fake.
         probabilities: float, (n,), of fake.
+        groups: The group of each unit, (n,).
         threshold: Probability from which the answer is fake.
         weights: (draws, n), the columns of `draw_weights` of these units.
-        level: Of the intervals, in (0, 1).
+        level: Confidence of the intervals, in (0, 1).
 
     Returns:
         The intervals of roc_auc, average_precision, balanced_accuracy, accuracy, accuracy_real and accuracy_fake; None
-        where no draw defines it.
+        where none is defined.
     """
-    chunk = max(1, AT_ONCE // max(1, len(labels)))
-    parts = [
-        replicates(labels, probabilities, threshold, weights[start : start + chunk])
-        for start in range(0, len(weights), chunk)
-    ]
-    edges = [(1 - level) / 2, (1 + level) / 2]
-    result = {}
-    for name in parts[0]:
-        values = np.concatenate([part[name] for part in parts])
+    labels, groups = np.asarray(labels), np.asarray(groups)
+    right = (np.asarray(probabilities) >= threshold) == (labels == 1)
+    rates: dict[str, Interval | None] = {}
+    trials = {}
+    for name, chosen in (("accuracy", labels >= 0), ("accuracy_real", labels == 0), ("accuracy_fake", labels == 1)):
+        trials[name] = effective_count(groups[chosen])
+        rates[name] = exact_interval(float(right[chosen].mean()), trials[name], level) if chosen.any() else None
+    real, fake = rates["accuracy_real"], rates["accuracy_fake"]
+    balanced = (
+        Interval((real.low + fake.low) / 2, (real.high + fake.high) / 2, "conservative") if real and fake else None
+    )
+    pairs = min(trials["accuracy_real"], trials["accuracy_fake"])
+    return {**_of_ranking(labels, probabilities, weights, pairs, level), "balanced_accuracy": balanced, **rates}
+
+
+def exact_interval(rate: float, trials: float, level: float = LEVEL) -> Interval:
+    """Return the exact interval of a rate (Clopper and Pearson, Biometrika, 1934).
+
+    Args:
+        rate: Share of successes, in [0, 1].
+        trials: Number of independent trials, above 0; a fraction where it is an effective number, as Korn and Graubard
+            (Survey Methodology, 1998) use it for clustered samples.
+        level: Confidence of the interval, in (0, 1).
+    """
+    from scipy.stats import beta
+
+    tail, successes = (1 - level) / 2, rate * trials
+    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes > 0 else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    return Interval(low, high, "exact")
+
+
+def effective_count(groups: np.ndarray) -> float:
+    """Return the effective number of independent units, supposing that the units of a group always answer alike.
+
+    Kish's formula (Survey Sampling, 1965): the square of the sum of the groups' sizes over the sum of their squares.
+
+    Args:
+        groups: The group of each unit, (n,).
+
+    Returns:
+        As many as there are units if each is a group of its own, fewer otherwise; 0 without units.
+    """
+    sizes = np.unique(groups, return_counts=True)[1].astype(float)
+    return float(sizes.sum() ** 2 / (sizes**2).sum()) if len(sizes) else 0.0
+
+
+def _of_ranking(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, pairs: float, level: float
+) -> dict[str, Interval | None]:
+    if not pairs:
+        return {"roc_auc": None, "average_precision": None}
+    everything = np.ones((1, len(labels)), np.float32)
+    auc = float(_ranking(labels == 1, probabilities, everything)[0][0])
+    if auc in (0.0, 1.0):
+        return {"roc_auc": exact_interval(auc, pairs, level), "average_precision": None}
+    chunk = max(1, AT_ONCE // len(labels))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        parts = [
+            _ranking(labels == 1, probabilities, weights[start : start + chunk])
+            for start in range(0, len(weights), chunk)
+        ]
+    result: dict[str, Interval | None] = {}
+    for name, values in zip(
+        ("roc_auc", "average_precision"), map(np.concatenate, zip(*parts, strict=True)), strict=True
+    ):
         values = values[np.isfinite(values)]
-        result[name] = Interval(*np.quantile(values, edges).tolist()) if len(values) else None
+        ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist() if len(values) else None
+        result[name] = Interval(*ends) if ends else None
     return result
 
 
 def replicates(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the measures under each row of weights, (draws,) each; NaN where a draw leaves one undefined."""
+    """Measure some units under each row of weights.
+
+    Args:
+        labels: int, (n,), 0 real or 1 fake.
+        probabilities: float, (n,), of fake.
+        threshold: Probability from which the answer is fake.
+        weights: (draws, n): how often each unit counts.
+
+    Returns:
+        By metric the values, (draws,) each; NaN where a draw leaves one undefined.
+    """
     fake = np.asarray(labels) == 1
     right = (np.asarray(probabilities) >= threshold) == fake
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -92,7 +177,7 @@ def _ranking(fake: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -
     fakes_above, reals_above = np.cumsum(fakes, axis=1), np.cumsum(reals, axis=1)
     all_fakes, all_reals = fakes_above[:, -1], reals_above[:, -1]
     auc = 1 - (fakes * (reals_above - reals / 2)).sum(axis=1) / (all_fakes * all_reals)
-    found = fakes_above + reals_above
-    share = np.divide(fakes_above, found, out=np.zeros_like(found), where=found > 0)
+    called_fake = fakes_above + reals_above
+    share = np.divide(fakes_above, called_fake, out=np.zeros_like(called_fake), where=called_fake > 0)
     undefined = (all_fakes == 0) | (all_reals == 0)
     return auc, np.where(undefined, np.nan, (fakes * share).sum(axis=1) / all_fakes)

@@ -46,7 +46,7 @@ def result(name, shift, degraded=None, seed=0, ece=0.05):
             by=by,
             enough=True,
             measures=replace(measure(labels, probability), ece=ece),
-            intervals=intervals(labels, probability, 0.5, weights),
+            intervals=intervals(labels, probability, np.array(groups), 0.5, weights),
             ece_by_chance=0.05,
         )
 

@@ -45,7 +45,7 @@ def slices(
                 enough=bool(min(own[own > 0], default=0) >= ENOUGH and (by == "label" or len(set(labels)) == 2)),
                 measures=measure(labels, answers, threshold),
                 ece_by_chance=calibration_by_chance(labels, answers),
-                intervals=intervals(labels, answers, threshold, weights[:, chosen]),
+                intervals=intervals(labels, answers, units.group[chosen], threshold, weights[:, chosen]),
             )
         )
     return results

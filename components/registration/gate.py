@@ -128,8 +128,12 @@ def _bound(bound: Bound, result: DetectorResult) -> Check:
     holds = bound.holds(value)
     verdict = ("is below", "is not below")[holds] if bound.at_least else ("is above", "is not above")[holds]
     side = "floor" if bound.at_least else "cap"
+    everything = result.slice("all")
+    interval = everything and everything.interval(bound.metric)
     shown = "undefined" if value is None else f"{value:.4f}"
-    return Check(str(bound), holds, f"{METRICS[bound.metric].title} {shown} {verdict} its {side} of {bound.value:g}")
+    between = f" (95 % interval {interval.low:.3f} to {interval.high:.3f})" if interval else ""
+    title = METRICS[bound.metric].title
+    return Check(str(bound), holds, f"{title} {shown}{between} {verdict} its {side} of {bound.value:g}")
 
 
 def _certificate(challenger: Judged) -> Check:
