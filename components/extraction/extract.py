@@ -1,5 +1,6 @@
 """From labelled media to a dataset of views: every picture, and the sampled frames of every video."""
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,9 +17,10 @@ from components.extraction.sources import MediaItem, fetch, list_media, note, sh
 from components.media.pictures import MediaError
 from components.media.videos import Sampling
 from components.media.view import Delivery, ViewPolicy, read_views
+from components.media.workers import Reading, Workers
 from components.progress import follow, say
 
-# Decoding releases the interpreter's lock, so threads use the cores; more than a few only use memory.
+# Processes that decode; more than a few only use memory.
 WORKERS = min(4, os.cpu_count() or 1)
 AHEAD_BYTES = 64 * 1024 * 1024
 
@@ -88,37 +90,46 @@ def _manifest_row(item: MediaItem, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_order(items: Sequence[MediaItem], policies: Policies) -> Iterator[tuple[MediaItem, Iterator[Row]]]:
-    """Read files ahead on a few threads; give each one's rows in the order of the list.
+    """Read files ahead in a few processes; give each one's rows in the order of the list.
 
     Of a long video only the first rows are read ahead, so that memory stays bounded.
     """
-    head = max(1, AHEAD_BYTES // (2 * WORKERS * int(np.prod(policies[0].shape))))
-    waiting: deque[tuple[MediaItem, Future]] = deque()
     queue = iter(items)
-    pool = ThreadPoolExecutor(WORKERS)
+    fetching: deque[tuple[MediaItem, Future]] = deque()
+    reading: deque[tuple[MediaItem, Reading | MediaError, contextlib.ExitStack]] = deque()
+    pool = ThreadPoolExecutor(2 * WORKERS, "fetch")
+    with Workers(WORKERS, ahead_bytes=AHEAD_BYTES // (2 * WORKERS)) as workers:
+        try:
+            while True:
+                for item in islice(queue, 4 * WORKERS - len(fetching) - len(reading)):
+                    fetching.append((item, pool.submit(_fetched, item)))
+                # In the order of the list, so that what is waited for was begun before what waits.
+                while fetching and len(reading) < 2 * WORKERS and (not reading or fetching[0][1].done()):
+                    item, future = fetching.popleft()
+                    path, files = future.result()
+                    begun = path if isinstance(path, MediaError) else workers.submit(read_views, path, *policies)
+                    reading.append((item, begun, files))
+                if not reading:
+                    return
+                item, begun, files = reading.popleft()
+                with files:
+                    yield item, _rows(begun)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            for *_, files in reading:
+                files.close()
+
+
+def _fetched(item: MediaItem) -> tuple[Path | MediaError, contextlib.ExitStack]:
+    files = contextlib.ExitStack()
     try:
-        while True:
-            for item in islice(queue, 2 * WORKERS - len(waiting)):
-                waiting.append((item, pool.submit(_head, item, policies, head)))
-            if not waiting:
-                return
-            item, future = waiting.popleft()
-            yield item, _rows(future)
-    finally:
-        pool.shutdown(cancel_futures=True)
+        return files.enter_context(fetch(item)), files
+    except MediaError as error:
+        return error, files
 
 
-def _rows(future: Future) -> Iterator[Row]:
-    first, rest = future.result()
-    yield from first
-    yield from rest
-
-
-def _head(item: MediaItem, policies: Policies, count: int) -> tuple[list[Row], Iterator[Row]]:
-    rows = _read(item, policies)
-    return list(islice(rows, count)), rows
-
-
-def _read(item: MediaItem, policies: Policies) -> Iterator[Row]:
-    with fetch(item) as path:
-        yield from read_views(path, *policies)
+def _rows(begun: Reading | MediaError) -> Iterator[Row]:
+    if isinstance(begun, MediaError):
+        raise begun
+    with contextlib.closing(begun):
+        yield from begun

@@ -6,6 +6,7 @@ import functools
 import os
 import queue
 import re
+import resource
 import select
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ CONTAINERS = (
 # software decodes in a few seconds at worst.
 PATIENCE_S = 120.0
 PIPE_BYTES = 1024 * 1024
+MEMORY_MB = 1500  # of FFmpeg's own data: 8K with many reference frames takes less
 
 
 @functools.cache
@@ -83,6 +85,7 @@ class FFmpeg:
             )
         finally:
             os.close(descriptor)
+        _allow(self._process.pid)
         self._out = self._process.stdout.fileno()
         with contextlib.suppress(AttributeError, OSError):  # Linux, within the user's limit: a frame in a few reads
             fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -188,6 +191,16 @@ def _environment() -> dict[str, str]:
     """Return our own environment without what would colour FFmpeg's log or have it write one of its own."""
     kept = {name: value for name, value in os.environ.items() if name not in ("FFREPORT", "AV_LOG_FORCE_COLOR")}
     return kept | {"AV_LOG_FORCE_NOCOLOR": "1"}
+
+
+def _allow(process: int) -> None:
+    # A worker's own bounds are those of a picture; of FFmpeg the time is bounded by who waits for its frames.
+    if hasattr(resource, "prlimit"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            for kind, amount in ((resource.RLIMIT_DATA, MEMORY_MB * 2**20), (resource.RLIMIT_CPU, None)):
+                hard = resource.prlimit(process, kind)[1]
+                wanted = hard if amount is None else amount if hard == resource.RLIM_INFINITY else min(amount, hard)
+                resource.prlimit(process, kind, (wanted, hard))
 
 
 def _command(arguments: Sequence[str], descriptor: int) -> list[str]:

@@ -1,10 +1,12 @@
 """From a picture file to pixels: upright, sRGB, 8 bits, decoded by what is in the file, not by its name."""
 
 import contextlib
+import fcntl
 import functools
 import io
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,40 @@ from typing import Any
 import cv2
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 # Formats whose decoders run in this process. EPS, for one, would start Ghostscript on a stranger's program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-# Of what is decoded, at 8 bytes a pixel: half of a stage's gigabyte. A JPEG for a resized view, which is decoded at a
+# Of what is decoded, at 7 bytes a pixel: Pillow's 4 and the array's 3. A JPEG for a resized view, which is decoded at a
 # reduced scale, may be four times larger, where Pillow's own limit stands.
 MAX_PIXELS = 64_000_000
-# Pictures above this are decoded one at a time, whatever the number of threads.
+# Of a side: JPEG's own limit. Pillow keeps two pointers for each row, more than the pixels of a narrow picture.
+MAX_SIDE = 65_535
+# Of a progressive JPEG, whose coefficients are held as a whole besides the pixels: bytes of them.
+MAX_COEFFICIENTS = 256 * 1024 * 1024
+# Pictures above this are decoded one at a time, whatever the number of threads or processes.
 LARGE_PIXELS = 16_000_000
+STRIP_ROWS = 256  # what is converted at a time, so that no second copy of all pixels is made
 
-_large = threading.Lock()
+
+class RecordLock:
+    """A lock between processes that share a file: whoever dies gives it back.
+
+    Args:
+        descriptor: Of the file, opened for writing.
+    """
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+
+
+large_lock: contextlib.AbstractContextManager = threading.RLock()  # between threads; see `workers` for processes
 
 pillow_heif.register_heif_opener()
 Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # it warns above, and refuses above twice that
@@ -102,27 +127,42 @@ def read_picture(path: str | Path, at_least: int | None = None) -> Picture:
 
 
 def decode(image: Image.Image, at_least: int | None = None) -> Picture:
-    """Decode an opened image, which is turned upright in place; see `read_picture`."""
+    """Decode an opened image; see `read_picture`."""
     try:
         size = image.size
         if at_least and image.format in ("JPEG", "MPO"):
             image.draft(None, (2 * at_least, 2 * at_least))
         check_size(*image.size)
-        with _large if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext():
+        _check_coefficients(image, size)
+        with one_at_a_time(*image.size):
             image.load()
-            metadata = describe(image, size)
-            ImageOps.exif_transpose(image, in_place=True)
-            return Picture(rgb_pixels(image), metadata)
+            return Picture(rgb_pixels(image), describe(image, size))
     except MediaError:
         raise
     except Exception as error:  # a decoder may raise anything on a mutilated file
         raise media_error(error) from error
 
 
+def one_at_a_time(width: int, height: int) -> contextlib.AbstractContextManager:
+    """Return the lock under which a picture of some size is to be worked on: that of large ones, or none."""
+    return large_lock if width * height > LARGE_PIXELS else contextlib.nullcontext()
+
+
 def check_size(width: int, height: int) -> None:
-    """Refuse a picture that would unfold to more than MAX_PIXELS, or to none."""
+    """Refuse a picture that would unfold to more than MAX_PIXELS, or to none, or is longer than MAX_SIDE."""
     if not 0 < width * height <= MAX_PIXELS:
         raise MediaError("too large", f"{width} x {height} pixels, at most {MAX_PIXELS:,}")
+    if max(width, height) > MAX_SIDE:
+        raise MediaError("too large", f"{width} x {height} pixels, a side has at most {MAX_SIDE:,}")
+
+
+def _check_coefficients(image: Image.Image, size: tuple[int, int]) -> None:
+    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+        layers = getattr(image, "layer", None) or [(0, 1, 1)] * 3
+        whole = max(across * down for _, across, down, *_ in layers)
+        blocks = sum(across * down for _, across, down, *_ in layers) / max(1, whole)
+        if 2 * blocks * size[0] * size[1] > MAX_COEFFICIENTS:
+            raise MediaError("too large", f"{size[0]} x {size[1]} pixels in progressive scans")
 
 
 def media_error(error: Exception) -> MediaError:
@@ -138,15 +178,30 @@ def media_error(error: Exception) -> MediaError:
 
 def describe(image: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
     """Return the manifest's columns about a decoded image whose stored size, (width, height), was `size`."""
-    exif = image.getexif()
-    upright = size[::-1] if exif.get(0x0112, 1) in (5, 6, 7, 8) else size
+    upright = size[::-1] if orientation(image) in (5, 6, 7, 8) else size
     return {
         "width": upright[0],
         "height": upright[1],
         "format": image.format,
         "jpeg_quality": jpeg_quality(getattr(image, "quantization", None)),
-        "has_exif": bool(exif),
+        "has_exif": _has_exif(image),
     }
+
+
+def orientation(image: Image.Image) -> int:
+    """Return how EXIF says that an image is stored, 1 (upright) to 8; 1 where it says nothing that can be read."""
+    try:
+        stored = image.getexif().get(0x0112, 1)
+        return int(stored) if stored in range(1, 9) else 1
+    except Exception:  # a picture is good whatever its metadata: tags of odd types and counts raise anything
+        return 1
+
+
+def _has_exif(image: Image.Image) -> bool:
+    try:
+        return bool(image.getexif())
+    except Exception:
+        return bool(image.info.get("exif"))
 
 
 # The luminance table of the JPEG standard (ITU-T T.81, table K.1), which the IJG's quality scales, in natural order.
@@ -172,34 +227,59 @@ def jpeg_quality(tables: dict[int, Any] | None) -> float | None:
     return float(round(min(100, max(1, (200 - scale) / 2 if scale <= 100 else 5000 / scale))))
 
 
+# From an array that lies upright to the view of it that lies as the image is stored, by EXIF's orientation.
+_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: upright.swapaxes(0, 1)[::-1],
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: upright.swapaxes(0, 1)[:, ::-1],
+}
+
+
 def rgb_pixels(image: Image.Image) -> np.ndarray:
-    """Bring a decoded image of any mode to sRGB pixels, uint8, (height, width, 3); transparency lies on white."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
-    elif image.mode not in ("RGB", "CMYK"):
-        image = image.convert("RGB")
-    if profile:
-        image = _to_srgb(image, profile)
-    return _array(image if image.mode == "RGB" else image.convert("RGB"))
+    """Bring a decoded image of any mode to upright sRGB pixels, uint8, (height, width, 3); transparency lies on white.
 
-
-def _array(image: Image.Image) -> np.ndarray:
-    """Copy an image's pixels strip by strip: numpy's own way goes through two more copies of all of them."""
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, 1024):
-        pixels[top : top + 1024] = image.crop((0, top, image.width, min(top + 1024, image.height)))
+    Strip by strip, for every step works on each pixel alone: the memory is that of the image and of the result.
+    """
+    how, profile = orientation(image), image.info.get("icc_profile")
+    scale = _scale_of_floats(image) if image.mode.startswith("F") else 1.0
+    shape = (image.height, image.width, 3) if how < 5 else (image.width, image.height, 3)
+    pixels = np.empty(shape, np.uint8)
+    stored = _STORED[how](pixels)
+    for top in range(0, image.height, STRIP_ROWS):
+        bottom = min(top + STRIP_ROWS, image.height)
+        stored[top:bottom] = _rgb_strip(image.crop((0, top, image.width, bottom)), profile, scale)
     return pixels
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
+def _rgb_strip(strip: Image.Image, profile: bytes | None, scale: float) -> Image.Image:
+    if strip.mode.startswith(("I", "F")):
+        strip = Image.fromarray(_eight_bits(np.asarray(strip), scale))
+    if strip.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in strip.info:
+        strip = strip.convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        strip = Image.alpha_composite(white, strip).convert("RGB")
+    elif strip.mode not in ("RGB", "CMYK"):
+        strip = strip.convert("RGB")
+    if profile:
+        strip = _to_srgb(strip, profile)
+    return strip if strip.mode == "RGB" else strip.convert("RGB")
+
+
+def _scale_of_floats(image: Image.Image) -> float:
+    # Floats are in [0, 1] or in gray levels, which only all of them together tell.
+    tops = range(0, image.height, STRIP_ROWS)
+    strips = (image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height))) for top in tops)
+    return 255.0 if max(np.nanmax(np.asarray(strip), initial=0) for strip in strips) <= 1 else 1.0
+
+
+def _eight_bits(values: np.ndarray, scale: float) -> np.ndarray:
     """Bring 16-bit, 32-bit and float gray to uint8 by the range that its type implies."""
     if values.dtype.kind == "f":
-        scale = 255.0 if np.nanmax(values, initial=0) <= 1 else 1.0
         return (np.nan_to_num(values) * scale).clip(0, 255).astype(np.uint8)
     return (values.astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
 

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,16 @@ from PIL import Image
 
 from components.errors import InputError
 from components.media import degradations
-from components.media.pictures import MediaError, decode, is_animation, open_image, perceptual_hash, thumbnail
+from components.media.pictures import (
+    MediaError,
+    decode,
+    is_animation,
+    media_error,
+    one_at_a_time,
+    open_image,
+    perceptual_hash,
+    thumbnail,
+)
 from components.media.videos import Sampling, probe, read_animation, read_frames
 
 
@@ -118,13 +127,14 @@ def _grid(down: int, right: int, count: int) -> list[tuple[int, int]]:
 
 def _texture(pixels: np.ndarray, size: int, count: int) -> list[tuple[int, int]]:
     """Take the corners of the crops with most local contrast, apart from one another where there is room."""
-    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    detail = cv2.integral(np.abs(cv2.Laplacian(gray, cv2.CV_32F)))
+    height, width = pixels.shape[:2]
     step = max(1, size // 4)
-    tops = sorted({*range(0, gray.shape[0] - size + 1, step), gray.shape[0] - size})
-    lefts = sorted({*range(0, gray.shape[1] - size + 1, step), gray.shape[1] - size})
+    tops = sorted({*range(0, height - size + 1, step), height - size})
+    lefts = sorted({*range(0, width - size + 1, step), width - size})
+    rows = sorted({*tops, *(y + size for y in tops)})
+    detail = dict(zip(rows, _detail_above(pixels, rows), strict=True))
     total = {
-        (y, x): detail[y + size, x + size] - detail[y, x + size] - detail[y + size, x] + detail[y, x]
+        (y, x): detail[y + size][x + size] - detail[y][x + size] - detail[y + size][x] + detail[y][x]
         for y in tops
         for x in lefts
     }
@@ -135,6 +145,21 @@ def _texture(pixels: np.ndarray, size: int, count: int) -> list[tuple[int, int]]
             if len(chosen) < count and all(max(abs(y - b), abs(x - a)) >= max(1, distance) for b, a in chosen):
                 chosen.append((y, x))
     return [chosen[k % len(chosen)] for k in range(count)]
+
+
+def _detail_above(pixels: np.ndarray, rows: Sequence[int]) -> Iterator[np.ndarray]:
+    """Yield these rows of the integral image of local contrast, float64, (width + 1,); strip by strip, so that of a
+    large picture it is never held as a whole. All sums are of whole numbers, and so exact in any order.
+    """
+    total, done = np.zeros(pixels.shape[1] + 1), 0
+    for row in rows:
+        if row > done:
+            above, below = max(0, done - 1), min(len(pixels), row + 1)  # with a line more on each side for the filter
+            gray = cv2.cvtColor(pixels[above:below], cv2.COLOR_RGB2GRAY)
+            contrast = np.abs(cv2.Laplacian(gray, cv2.CV_32F))[done - above : row - above]
+            total[1:] += contrast.sum(axis=0, dtype=np.float64).cumsum()
+            done = row
+        yield total.copy()
 
 
 # The quality of each codec, lowest and highest, alike to the eye: what platforms use.
@@ -211,13 +236,24 @@ def read_views(
     Raises:
         MediaError: The file gives no pixels.
     """
-    path = Path(path)
+    try:
+        yield from _read(Path(path), view, sampling, delivery)
+    except (MediaError, InputError):
+        raise
+    except Exception as error:  # a decoder may raise anything; it is the end of this file and of nothing else
+        raise media_error(error) from error
+
+
+def _read(path: Path, view: ViewPolicy, sampling: Sampling, delivery: Delivery) -> Iterator[tuple]:
     about = _file_columns(path)
     image = open_image(path)
     if image is not None and not is_animation(image):
         with contextlib.closing(image):  # frees the decoder's own copy of the pixels
             picture = decode(image, view.at_least if delivery.kind == "as-is" else None)
-        yield _row(picture.pixels, view, delivery, {**about, **picture.metadata, "kind": "picture"})
+        del image
+        with one_at_a_time(*picture.pixels.shape[:2]):
+            row = _row(picture.pixels, view, delivery, {**about, **picture.metadata, "kind": "picture"})
+        yield row
         return
     if image is not None:
         with image:
@@ -241,13 +277,13 @@ def _file_columns(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise MediaError("missing" if not path.exists() else "not media", "no regular file")
+        if path.stat().st_size == 0:  # also what a kernel makes up: reading /proc/kmsg never ends
+            raise MediaError("empty", "zero bytes")
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
-    except OSError as error:
-        raise MediaError("unreadable", str(error.strerror)) from error
-    if size == 0:
-        raise MediaError("empty", "zero bytes")
+    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
+        raise MediaError("unreadable", getattr(error, "strerror", None) or str(error)) from error
     return {"content_sha256": digest, "bytes": size, "codec": "", "time_s": None, "bitrate": None, "frame_rate": None}
 
 
