@@ -12,8 +12,12 @@ run: compile ## Train, judge and register on MEDIA, or on the sample set, by the
 	$(RUN)/ai-vs-real run $(MEDIA) $(ARGS)
 
 .PHONY: test
-test: install ## Run every test
-	$(RUN)/pytest -n 2 --dist loadfile tests
+test: install ## Run every test that needs no server, browser or cluster
+	$(RUN)/pytest -n 2 --dist loadfile -m "not servers" tests
+
+.PHONY: test-servers
+test-servers: install ## Run the tests that start real servers, browsers and clusters
+	$(RUN)/pytest --dist loadfile -m servers tests
 
 .PHONY: lint
 lint: install ## Check style
@@ -55,6 +59,19 @@ test-images: install ## Look into the built images, and run the compiled pipelin
 airflow: install ## Make Airflow's own environment, .venv-airflow, which the tests of the DAG take
 	$(RUN)/uv venv -q --python 3.11 --allow-existing .venv-airflow
 	$(RUN)/uv pip install -q --compile-bytecode --python .venv-airflow/bin/python apache-airflow==3.3.0
+
+FERRETDB_VERSION = v1.24.2
+CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ai-vs-real
+FERRETDB = $(CACHE)/ferretdb-$(FERRETDB_VERSION)
+.PHONY: ferretdb
+ferretdb: $(FERRETDB) ## Build FerretDB, a server of MongoDB's wire protocol, which the tests of the records take
+
+# In a module of its own: FerretDB's replaces others, and `go install` takes no such module by name.
+$(FERRETDB):
+	mkdir -p $(CACHE) && build=$$(mktemp -d) && cd $$build && go mod init build 2>/dev/null \
+	  && go get github.com/FerretDB/FerretDB/cmd/ferretdb@$(FERRETDB_VERSION) 2>/dev/null \
+	  && go build -o $@.part github.com/FerretDB/FerretDB/cmd/ferretdb && mv $@.part $@; \
+	  code=$$?; rm -rf $$build; exit $$code
 
 .PHONY: install
 install: .venv/installed ## Create .venv with the locked dependencies

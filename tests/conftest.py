@@ -5,7 +5,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from servers import empty_registry, mlflow_server, mongodb, registry_home, silent_address  # noqa: F401 (fixtures)
+from servers import (  # noqa: F401 (fixtures)
+    empty_registry,
+    ferretdb,
+    mlflow_server,
+    mongodb,
+    registry_home,
+    silent_address,
+)
 from tiny import write_pictures
 
 from pipelines.local import sample
@@ -33,7 +40,7 @@ def nobodys_home(tmp_path_factory) -> None:
 def home(tmp_path, monkeypatch) -> Path:
     """An empty run home, and no server named."""
     monkeypatch.setenv("AI_VS_REAL_HOME", str(tmp_path / "home"))
-    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MONGODB_URI"):
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MONGODB_URI", "MONGODB_URI_FILE"):
         monkeypatch.delenv(variable, raising=False)
     return tmp_path / "home"
 

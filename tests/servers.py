@@ -50,6 +50,24 @@ def mongodb(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def ferretdb(tmp_path_factory):
+    """The URI of a running FerretDB, another server of MongoDB's wire protocol: `make ferretdb` builds it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    binary = next(iter(sorted(cache.glob("ai-vs-real/ferretdb-v1*"))), None)
+    if binary is None:
+        pytest.skip("needs FerretDB, which make ferretdb builds where Go is installed")
+    place = tmp_path_factory.mktemp("ferretdb")
+    with _server(ferretdb_command(binary, place, port := _free_port()), port, place):
+        yield f"mongodb://127.0.0.1:{port}"
+
+
+def ferretdb_command(binary, place, port):
+    """Return the command that serves from a directory."""
+    store = ["--handler=sqlite", f"--sqlite-url=file:{place}/", f"--state-dir={place}", "--telemetry=disable"]
+    return [str(binary), *store, f"--listen-addr=127.0.0.1:{port}", "--debug-addr=-"]
+
+
+@pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory):
     """The URI of a running MLflow server that proxies its artifacts, as DagsHub's does."""
     place = tmp_path_factory.mktemp("mlflow")

@@ -32,6 +32,9 @@ COMMANDS = {
         "evaluate": "stage 4: judge a detector on the test split",
         "register": "stage 5: the gate and the registry",
     },
+    "History": {
+        "records": "look up runs, media, results and promotions; export, import, migrate",
+    },
     "Machines": {
         "doctor": "check what a run needs, here and on a cluster",
         "job": "run on a GPU node without Kubeflow",

@@ -14,6 +14,7 @@ from components.errors import InputError
 from components.evaluation_result import EvaluationResult, as_plain
 from components.home import run_home
 from components.redaction import redact
+from components.revision import revision
 from pipelines.local import engine, sample
 from pipelines.steps.compiling import TRAINING
 
@@ -86,8 +87,10 @@ class recorded:  # noqa: N801 (a context manager, read as a verb)
         run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         self.document: dict[str, Any] = {
             "_id": run_id,
+            "type": "pipeline",
             "package": VERSION,
             "outcome": "running",
+            "revision": revision().document(),
             "started_s": time.time(),
             "records": self.records.place,
         }

@@ -1,0 +1,77 @@
+"""Contract: which code made a thing: commit, branch, and whether files differed from the commit.
+
+An image has no git: its build writes the answer into GIT_COMMIT and GIT_BRANCH, a commit with `-dirty` behind it, as
+`git describe --dirty` writes it, where files differed.
+"""
+
+import os
+import re
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+COMMIT, BRANCH = "GIT_COMMIT", "GIT_BRANCH"
+_DIRTY = "-dirty"
+_WAIT_S = 10
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The state of the code.
+
+    Attributes:
+        commit: The commit's name, 40 hexadecimal digits; empty where it is not known.
+        branch: The branch; empty where there is none or it is not known.
+        dirty: Whether files differ from the commit, new ones that git does not ignore included; None where it is not
+            known.
+    """
+
+    commit: str = ""
+    branch: str = ""
+    dirty: bool | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a record, a card and a page keep it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if not self.commit:
+            return "unknown commit"
+        return (
+            self.commit[:12] + (f" on {self.branch}" if self.branch else "") + (" with changes" if self.dirty else "")
+        )
+
+
+def revision(directory: Path = Path(__file__).parent) -> Revision:
+    """Return the revision of the code in a directory: what the image says, else what git says, else nothing.
+
+    Args:
+        directory: A directory of the code; the package's own by default.
+    """
+    if commit := os.environ.get(COMMIT, "").strip():
+        dirty = commit.endswith(_DIRTY)
+        commit = commit.removesuffix(_DIRTY)
+        known = bool(re.fullmatch(r"[0-9a-f]{7,64}", commit))  # images are also built without: "unknown"
+        return Revision(commit, os.environ.get(BRANCH, ""), dirty) if known else Revision()
+    try:
+        if not _git(
+            directory, "ls-files", "."
+        ):  # a package that is installed inside somebody's repository is not of it
+            return Revision()
+        commit = _git(directory, "rev-parse", "HEAD")
+        branch = _git(directory, "branch", "--show-current")
+        return Revision(commit, branch, bool(_git(directory, "status", "--porcelain")))
+    except (OSError, subprocess.SubprocessError):
+        return Revision()
+
+
+def of_document(document: Any) -> Revision:
+    """Return the revision that a record or a card holds; an unknown one where it holds none."""
+    return Revision(**document) if isinstance(document, dict) else Revision()
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    # Without locks: git's index is the user's, and another git may be at work in it.
+    command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
+    return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL, timeout=_WAIT_S).strip()
