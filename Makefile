@@ -66,12 +66,12 @@ FERRETDB = $(CACHE)/ferretdb-$(FERRETDB_VERSION)
 .PHONY: ferretdb
 ferretdb: $(FERRETDB) ## Build FerretDB, a server of MongoDB's wire protocol, which the tests of the records take
 
-# In a module of its own: FerretDB's replaces others, and `go install` takes no such module by name.
+# From a copy: its own build writes the file with the version, which the module leaves out.
 $(FERRETDB):
-	mkdir -p $(CACHE) && build=$$(mktemp -d) && cd $$build && go mod init build 2>/dev/null \
-	  && go get github.com/FerretDB/FerretDB/cmd/ferretdb@$(FERRETDB_VERSION) 2>/dev/null \
-	  && go build -o $@.part github.com/FerretDB/FerretDB/cmd/ferretdb && mv $@.part $@; \
-	  code=$$?; rm -rf $$build; exit $$code
+	@mkdir -p $(CACHE) && build=$$(mktemp -d) && cd $$build \
+	  && cp -r "$$(go mod download -json github.com/FerretDB/FerretDB@$(FERRETDB_VERSION) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" source \
+	  && chmod -R u+w source && cd source && echo $(FERRETDB_VERSION) > build/version/version.txt \
+	  && go build -o $@.part ./cmd/ferretdb && mv $@.part $@; code=$$?; chmod -R u+w $$build; rm -rf $$build; exit $$code
 
 .PHONY: install
 install: .venv/installed ## Create .venv with the locked dependencies

@@ -93,7 +93,7 @@ COLLECTIONS: Mapping[str, Collection] = {
             "certificate": Field(TABLE, "the proof that no split has seen another"),
             "audit": Field(TABLE, "what else separates the labels"),
             "view": Field(TEXT, "what of a picture is kept"),
-            "media": Field(TEXT, "where the media were listed"),
+            "media": Field((str, list), "where the media were listed"),
         },
         (),
     ),

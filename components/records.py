@@ -24,6 +24,7 @@ from components.redaction import redact, safe_cause
 from components.servers import timeout_s
 
 AT_ONCE = 1000  # documents in one request
+REPLACED_AT_ONCE = 100  # of those that are there and differ: some servers take a hundred times as long for these
 URI, URI_FILE = "MONGODB_URI", "MONGODB_URI_FILE"
 DUPLICATE_KEY = 11000  # MongoDB's code
 STORE = "store"  # the MongoDB collection that says of which schema the others are
@@ -50,7 +51,7 @@ class Records(ABC):
     def put_many(self, collection: str, documents: Iterable[Mapping[str, Any]]) -> None:
         """Keep many documents, each in place of the one with the same `_id` if there is one.
 
-        What has returned is kept even if this process or the server is killed next. After an error some of the
+        A document that is there already and differs in nothing but `at` stays as it is. What has returned is kept even if this process or the server is killed next. After an error some of the
         documents may be kept; doing it again completes them and doubles none.
 
         Raises:
@@ -186,7 +187,11 @@ class SqliteRecords(Records):
         """See `Records.put_many`; all of them or none."""
         with self._reported(), self._transaction():
             rows = (_row(collection, document) for document in documents)
-            self._file.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", rows)
+            self._file.executemany(
+                "INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at,"
+                " body = excluded.body WHERE json_remove(body, '$.at') <> json_remove(excluded.body, '$.at')",
+                rows,
+            )
 
     def append(self, collection: str, document: Mapping[str, Any]) -> None:
         """See `Records.append`."""
@@ -319,24 +324,36 @@ class MongoRecords(Records):
         known = self._database[_known(collection)]
         plain = (_bson(collection, document) for document in documents)
         while part := list(islice(plain, AT_ONCE)):
-            with self._reported():
-                self._put(known, part)
+            last = {document["_id"]: document for document in part}
+            if there := self._insert(known, list(last.values())):
+                self._replace(known, there)
 
-    def _put(self, collection: Any, documents: list[Document]) -> None:
-        # Most documents are new, and an insert is several times as fast as an upsert; what is there is replaced.
-        from pymongo import ReplaceOne
+    def _insert(self, collection: Any, documents: list[Document]) -> list[Document]:
+        # Most documents are new, and an insert is several times as fast as an upsert. Returns those that are there.
         from pymongo.errors import BulkWriteError
 
-        last = {document["_id"]: document for document in documents}
-        try:
-            collection.insert_many(list(last.values()), ordered=False)
-        except BulkWriteError as error:
-            errors = error.details["writeErrors"]
-            if any(entry["code"] != DUPLICATE_KEY for entry in errors) or error.details.get("writeConcernErrors"):
-                raise
-            there = [last[entry["op"]["_id"]] for entry in errors]
-            requests = [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in there]
-            collection.bulk_write(requests, ordered=False)
+        with self._reported():
+            try:
+                collection.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                errors = error.details["writeErrors"]
+                if any(entry["code"] != DUPLICATE_KEY for entry in errors) or error.details.get("writeConcernErrors"):
+                    raise
+                return [documents[entry["index"]] for entry in errors]
+        return []
+
+    def _replace(self, collection: Any, documents: list[Document]) -> None:
+        from pymongo import ReplaceOne
+
+        with self._reported():
+            there = collection.find({"_id": {"$in": [document["_id"] for document in documents]}})
+            before = {document["_id"]: _timeless(document) for document in there}
+        changed = [document for document in documents if before.get(document["_id"]) != _timeless(document)]
+        for start in range(0, len(changed), REPLACED_AT_ONCE):
+            part = changed[start : start + REPLACED_AT_ONCE]
+            requests = [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in part]
+            with self._reported():
+                collection.bulk_write(requests, ordered=False)
 
     def append(self, collection: str, document: Mapping[str, Any]) -> None:
         """See `Records.append`."""
@@ -435,6 +452,10 @@ class MongoRecords(Records):
 def now() -> str:
     """Return this moment as the records write it: ISO 8601, UTC, microseconds, so that text order is time order."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _timeless(document: Document) -> Document:
+    return {name: value for name, value in document.items() if name != "at"}
 
 
 def _cause(error: Exception) -> str:
