@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from components import calibration, containers, detector, home, registry
+from components import calibration, containers, detector, home, registry, runtime
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
@@ -153,6 +153,8 @@ def train(
         card["epochs"] = {phase: len(metrics) for phase, metrics in training.history.items()}
         card["validation"] = training.best() if wanted.precision == "float32" else training.measure()
         card = detector.save(output, network, card)
+        if keras.backend.backend() == "tensorflow":
+            card = runtime.export(output, network, runtime.validation_units(rows))
         run.log_file(Path(output) / "card.json")
         if report:
             Path(report).write_text(curves.render(training.history, card))
