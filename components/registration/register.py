@@ -16,6 +16,7 @@ from components.records import DuplicateError, Records, open_records
 from components.registration.gate import Check, Decision, Gate, decide
 from components.registration.history import GATE, PROMOTED, REFUSED, Event, History, called
 from components.registration.report import write_page
+from components.runtime import verify
 
 EVALUATION = "evaluation.json"  # as it is kept with a version
 
@@ -58,11 +59,13 @@ def register(
         decision (promoted, refused), reasons, version, champion_version, metrics, and the checks one by one.
 
     Raises:
-        InputError: The evaluation is of another detector, or the registry or the records do not answer.
+        InputError: The evaluation is of another detector, the detector's export for the light runtime is missing or
+            does not hold, or the registry or the records do not answer.
     """
     card, judged = read_card(model), EvaluationResult.read(evaluation)
     if judged.candidate.digest != card["digest"]:
         raise InputError(f"{evaluation} judges another detector than {model}; evaluate this one first")
+    verify(model, card)
     policy = Gate.parse(gate)
     question = _digest(model_name, judged.to_json(), str(policy))
     with open_records() as records:

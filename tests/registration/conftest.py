@@ -20,6 +20,7 @@ def make(tmp_path):
         (model / "model.keras").write_bytes(name.encode())
         digest = hashlib.sha256(name.encode()).hexdigest()
         card = {"format": 1, "digest": digest, "backbone": "b0", "versions": {"keras": "3.15.1"}}
+        card["runtime"] = {"holds": True, "sha256": {}}
         (model / "card.json").write_text(json.dumps(card))
         path = tmp_path / f"{name}.json"
         evaluation(name, shift, champion, **changes).write(path)
