@@ -51,7 +51,8 @@ class Records(ABC):
     def put_many(self, collection: str, documents: Iterable[Mapping[str, Any]]) -> None:
         """Keep many documents, each in place of the one with the same `_id` if there is one.
 
-        A document that is there already and differs in nothing but `at` stays as it is. What has returned is kept even if this process or the server is killed next. After an error some of the
+        A document that is there already and differs in nothing but `at` stays as it is. What has returned is kept
+        even if this process or the server is killed next. After an error some of the
         documents may be kept; doing it again completes them and doubles none.
 
         Raises:

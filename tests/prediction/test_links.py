@@ -76,7 +76,7 @@ def test_what_a_server_may_answer_is_one_line(server, tmp_path, answer, message)
 def test_a_server_that_drips_bytes_ends_at_the_limit(server, tmp_path, head):
     address, answers, _ = server
     answers["/slow"] = [head, *[None, b"x"] * 400]
-    with pytest.raises(InputError, match="within 0.5 s"):
+    with pytest.raises(InputError, match=r"within 0\.5 s"):
         fetch(f"{address}/slow", tmp_path, LinkLimits(seconds=0.5, private=True))
 
 
