@@ -1,14 +1,14 @@
 """The console command: what it tells of itself, and what it does not load for that."""
 
-import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from components.settings import SETTINGS
 from pipelines.commands import main as cli
-from pipelines.commands.options import PARAMETERS, pipeline_defaults
 
 COMMANDS = [name for group in cli.COMMANDS.values() for name in group]
 STARTED = """
@@ -42,10 +42,16 @@ def test_every_command_has_a_file_of_its_name_and_takes_verbose(capsys, name):
     assert Path(cli.__file__).with_name(f"{name}.py").is_file()
 
 
-def test_a_commands_help_names_every_option(capsys):
+def test_the_help_has_the_usual_options_and_the_whole_help_has_all(capsys):
     for name in ("run", "submit"):
-        _, text, _ = said(capsys, name, "--help")
-        assert all(f"--{parameter.replace('_', '-')}" in text for parameter in PARAMETERS)
+        _, short, _ = said(capsys, name, "--help")
+        _, whole, _ = said(capsys, name, "--help-all")
+        assert all(setting.option in whole for setting in SETTINGS.values())
+        assert {setting.name for setting in SETTINGS.values() if setting.option in re.split(r"[,\s]+", short)} == {
+            setting.name for setting in SETTINGS.values() if setting.brief
+        }
+    _, text, _ = said(capsys, "run", "--help")
+    assert len(text.splitlines()) <= 45
     _, text, _ = said(capsys, "check", "--help")
     assert {"--model", "--model-name", "--delivery-test", "--json", "--verbose"} <= set(text.split())
 
@@ -64,15 +70,6 @@ def test_what_is_not_understood_is_told_in_one_line(capsys, arguments, told):
     assert (code, text, error.count("\n")) == (2, "", 1)
     assert error.startswith("ai-vs-real")
     assert told in error
-
-
-def test_defaults_are_those_of_the_pipeline():
-    from pipelines.steps.training import training
-
-    parameters = inspect.signature(training.function).parameters.values()
-    expected = {one.name: one.default for one in parameters if one.default is not one.empty}
-    assert list(pipeline_defaults().items()) == list(expected.items())
-    assert set(PARAMETERS) == set(expected)
 
 
 def test_a_command_starts_without_what_only_runs_need():

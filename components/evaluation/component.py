@@ -14,8 +14,8 @@ def evaluate(
     evaluation: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
     roc: dsl.Output[dsl.ClassificationMetrics],
-    test_degradations: str = "all",
-    cross_source: bool = False,
+    test_degradations: str,
+    cross_source: bool,
 ):
     """Judge the model on the test split, beside the champion on the same rows.
 
@@ -24,9 +24,10 @@ def evaluate(
         model: The detector.
         champion: Registry version that it has to beat; empty where there is none.
         model_name: Name of the registered model.
-        test_degradations: Under which degradations it is judged as well: "all", "none", or names such as
-            "jpeg:50,scale:0.5".
-        cross_source: Also leave out one source at a time, to see what becomes of a source that it has never seen.
+        test_degradations: Degradations under which the detector is judged as well: all, none, or names such as
+            jpeg:50,scale:0.5.
+        cross_source: Whether each source is also left out of training in turn, to measure the detector on unknown
+            sources.
         evaluation: Every number, as JSON; the headline as metrics.
         report: The page a person reads.
         roc: The ROC curve and the confusion, for Kubeflow's page.

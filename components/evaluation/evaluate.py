@@ -20,6 +20,7 @@ from components.evaluation.report import write_report
 from components.evaluation_result import HEADLINE, EvaluationResult
 from components.media import degradations
 from components.progress import say
+from components.settings import DEFAULTS
 from components.units import Units, units_of
 
 
@@ -31,7 +32,7 @@ def evaluate(
     champion: str | Path | None = None,
     champion_version: str = "",
     report: str | Path | None = None,
-    test_degradations: str = "all",
+    test_degradations: str = DEFAULTS["test_degradations"],
     leave_one_out: bool = False,
 ) -> EvaluationResult:
     """Judge a detector on a dataset's test split, by picture and by clip.

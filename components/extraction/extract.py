@@ -19,6 +19,7 @@ from components.media.videos import Sampling
 from components.media.view import Delivery, ViewPolicy, read_views
 from components.media.workers import Reading, Workers
 from components.progress import follow, say
+from components.settings import DEFAULTS
 
 # Processes that decode; more than a few only use memory.
 WORKERS = min(4, os.cpu_count() or 1)
@@ -40,9 +41,9 @@ def extract(
     media: str,
     output: Path,
     *,
-    sampling: str = "even:8",
-    view: str = "resize256",
-    delivery: str = "as-is",
+    sampling: str = DEFAULTS["sampling"],
+    view: str = DEFAULTS["view"],
+    delivery: str = DEFAULTS["delivery"],
     shard: str = "",
 ) -> dict[str, Any]:
     """Write the views of the media, or of one shard of them, as a dataset of frames.

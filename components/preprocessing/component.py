@@ -12,11 +12,11 @@ def preprocess(
     frames: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     dataset: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
-    balance: str = "weights",
-    hold_out: str = "",
-    audit: str = "warn",
-    seed: int = 0,
-    repair_split: bool = False,
+    balance: str,
+    hold_out: str,
+    audit: str,
+    seed: int,
+    repair_split: bool,
 ):
     """Join the shards of frames, clean them, split them by group, balance the labels, and report.
 
@@ -24,11 +24,12 @@ def preprocess(
         frames: The shards' frames, in any order.
         dataset: Views and manifest by split, with the split certificate.
         report: The data report, a page for a person.
-        balance: weights, undersample or none.
-        hold_out: source=NAME[,NAME] keeps these sources for the test alone; empty keeps none.
-        audit: warn or fail where a shortcut separates the labels.
-        seed: Changes which groups go where.
-        repair_split: Drop what leaks from a given split instead of refusing it.
+        balance: How the labels are balanced in training: weights, undersample or none.
+        hold_out: Sources that are kept for the test split alone: source=NAME[,NAME]; empty for none.
+        audit: What happens where a shortcut separates the labels: warn or fail, or with a ROC AUC of one's own,
+            fail:0.9.
+        seed: Random seed of the split, the initial weights and augmentation.
+        repair_split: Whether files that leak across a given split are dropped, instead of refusing the split.
     """
     from components.preprocessing import preprocess as stage
 

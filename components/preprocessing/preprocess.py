@@ -18,6 +18,7 @@ from components.preprocessing.recording import record
 from components.preprocessing.report import write_report
 from components.preprocessing.split import balance_rows, parse_hold_out, settle, shares_of, split_files
 from components.progress import follow, say
+from components.settings import DEFAULTS
 
 BATCH_ROWS = 256
 ROUNDS = 3
@@ -27,13 +28,13 @@ def preprocess(
     frames: Sequence[str | Path],
     output: str | Path,
     *,
-    balance: str = "weights",
+    balance: str = DEFAULTS["balance"],
     train: float = 0.7,
     validation: float = 0.15,
-    hold_out: str = "",
-    seed: int = 0,
-    audit: str = "warn",
-    repair_split: bool = False,
+    hold_out: str = DEFAULTS["hold_out"],
+    seed: int = DEFAULTS["seed"],
+    audit: str = DEFAULTS["audit"],
+    repair_split: bool = DEFAULTS["repair_split"],
     report: str | Path | None = None,
 ) -> dict[str, Any]:
     """Join frames datasets, drop duplicates, split by group, balance; write the dataset, its records and its report.

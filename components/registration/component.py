@@ -9,7 +9,15 @@ from components import containers
 
 @dsl.component(base_image=containers.REGISTRATION, install_kfp_package=False)
 def find_champion(model: dsl.Input[dsl.Model], model_name: str) -> str:
-    """Return the version of the champion that the model has to beat; empty where there is none, or it is the model."""
+    """Find the champion that the model has to beat.
+
+    Args:
+        model: The detector.
+        model_name: Name of the registered model.
+
+    Returns:
+        The champion's version; empty where there is none, or where the model is the champion.
+    """
     from components.registration.register import find_champion
 
     return find_champion(model.path, model_name)
@@ -23,7 +31,18 @@ def register(
     gate: str,
     decision_page: dsl.Output[dsl.HTML],
 ) -> NamedTuple("Outcome", [("decision", str), ("version", str), ("reasons", list[str])]):
-    """Register the model and promote it if the gate lets it."""
+    """Register the model and promote it if it passes the gate.
+
+    Args:
+        model: The detector.
+        evaluation: The model's evaluation, beside the champion's.
+        model_name: Name of the registered model.
+        gate: What promotes a detector: METRIC+MARGIN over the champion, then floors (METRIC>=X) and caps (METRIC<=X).
+        decision_page: The decision with its reasons, a page for a person.
+
+    Returns:
+        `decision` (promoted or refused), `version` in the registry, and `reasons`, a sentence each.
+    """
     from components.registration.register import register
 
     outcome = register(model.path, evaluation.path, model_name=model_name, gate=gate, decision_page=decision_page.path)

@@ -21,32 +21,34 @@ def train(
     work: str,
     model: dsl.Output[dsl.Model],
     curves: dsl.Output[dsl.HTML],
-    training_degradations: float = -1.0,
-    consistency: float = 0.0,
-    activation_cache: bool = True,
-    precision: str = "auto",
+    training_degradations: float,
+    consistency: float,
+    activation_cache: bool,
+    precision: str,
 ):
     """Train a detector.
 
     Args:
         dataset: What preprocessing made.
-        backbone: An architecture of keras.applications, such as efficientnetb0.
-        weights: imagenet, none, or a weights file.
-        recipe: What the head reads and how it learns: plain or deep.
-        epochs: Of phase 1, the backbone frozen.
-        fine_tune_epochs: Of phase 2, the last layers unfrozen; below 0 for the recipe's own.
-        unfreeze_layers: How many layers learn in phase 2, rounded out to whole blocks.
-        batch_size: Views in a step.
-        learning_rate: Of phase 1.
-        draws: How often each view is drawn for the kept activations: once as it is, then augmented and degraded.
-        seed: Of everything that is drawn.
+        backbone: Architecture of the network.
+        weights: Weights that training starts from: imagenet, none (from scratch), or a weights file of the backbone.
+        recipe: What the head reads: deep, features of all depths; plain, the top alone, and --view is resize256.
+        epochs: Number of epochs of phase 1, the backbone frozen; of the only phase where weights is none.
+        fine_tune_epochs: Number of epochs of phase 2, the last layers unfrozen; -1 for the recipe's own: plain 10, deep
+            0.
+        unfreeze_layers: Number of last layers that phase 2 trains, rounded out to whole blocks.
+        batch_size: Number of views in a training step.
+        learning_rate: Learning rate of phase 1; phase 2 has the recipe's own.
+        draws: Number of times each view is drawn for training: first as it is, then augmented and degraded.
+        seed: Random seed of the split, the initial weights and augmentation.
         work: A directory that outlives the step's process, where a training that was killed goes on.
         model: The detector's directory.
         curves: The page with the learning curves.
-        training_degradations: Share of views that is degraded after the first draw; below 0 for the recipe's own.
-        consistency: How strongly a view as it is and degraded are pulled to one logit.
-        activation_cache: Compute what is frozen once and not in every epoch.
-        precision: Of the backbone in training: auto, float32, mixed_float16 or mixed_bfloat16.
+        training_degradations: Share of training views that is degraded after the first draw; -1 for the recipe's own:
+            plain 0, deep 1.
+        consistency: How strongly a view and its degraded draws are pulled to one logit; needs the deep recipe.
+        activation_cache: Whether the output of the frozen layers is computed once and kept, instead of in every epoch.
+        precision: Number format of the backbone in training.
     """
     from components.training import train
 

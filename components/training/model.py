@@ -9,67 +9,26 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 from keras import layers
 
 from components.errors import InputError
 from components.progress import say
+from components.settings import DEFAULTS
+from components.training import backbones
 
-_STORE = "https://storage.googleapis.com/"
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """One architecture of keras.applications."""
-
-    constructor: str
-    preprocessing: str  # inside (the backbone does it itself), signed (to [-1, 1]), caffe (BGR, mean taken off)
-    url: str  # of its ImageNet weights without the top
-    md5: str  # of that file; empty where Keras publishes none
-
-
-BACKBONES = {
-    **{
-        f"efficientnetb{n}": Backbone(
-            f"EfficientNetB{n}", "inside", f"{_STORE}keras-applications/efficientnetb{n}_notop.h5", md5
-        )
-        for n, md5 in enumerate(
-            (
-                "50bc09e76180e00e4465e1a485ddc09d",
-                "74c4e6b3e1f6a1eea24c589628592432",
-                "111f8e2ac8aa800a7a99e3239f7bfb39",
-                "af6d107764bb5b1abb91932881670226",
-            )
-        )
-    },
-    "mobilenetv2": Backbone(
-        "MobileNetV2",
-        "signed",
-        f"{_STORE}tensorflow/keras-applications/mobilenet_v2/"
-        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
-        "",
-    ),
-    "resnet50": Backbone(
-        "ResNet50",
-        "caffe",
-        f"{_STORE}tensorflow/keras-applications/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        "4d473c1dd8becc155b73f8504c6f6626",
-    ),
-}
 DOWNLOAD_TIMEOUT_S = 20.0  # without a byte
 SCRATCH_MOMENTUM = 0.9  # of BatchNorm: Keras's 0.99 needs some 500 steps to forget its start, a small set has fewer
 IMAGENET_STANDARD_DEVIATION = (0.229, 0.224, 0.225)  # of RGB
 
 
 def build(
-    backbone: str = "efficientnetb0",
-    weights: str = "imagenet",
+    backbone: str = DEFAULTS["backbone"],
+    weights: str = DEFAULTS["weights"],
     size: int = 256,
     *,
     depths: int = 1,
@@ -79,7 +38,7 @@ def build(
     """Build a detector's network.
 
     Args:
-        backbone: A key of BACKBONES.
+        backbone: A key of `backbones.BACKBONES`.
         weights: "imagenet", "none" (fresh), or a weights file of this backbone without its top, by
             `keras.Model.save_weights` or Keras's own; "PATH#sha256=HEX" pins its content.
         size: Height and width of the input, pixels.
@@ -94,9 +53,9 @@ def build(
     Raises:
         InputError: The backbone is not known, or its weights cannot be had or do not fit.
     """
-    if backbone not in BACKBONES:
-        raise InputError(f"backbone {backbone!r} is not known; choose one of {', '.join(BACKBONES)}")
-    kind = BACKBONES[backbone]
+    if backbone not in backbones.BACKBONES:
+        raise InputError(f"backbone {backbone!r} is not known; choose one of {', '.join(backbones.BACKBONES)}")
+    kind = backbones.BACKBONES[backbone]
     pixels = keras.Input((size, size, 3), name="pixels")
     constructor = getattr(keras.applications, kind.constructor)
     base = constructor(include_top=False, weights=None, input_tensor=_preprocess(pixels, kind.preprocessing))
@@ -290,12 +249,11 @@ def re_estimate_statistics(model: keras.Model, batches: Iterator[np.ndarray]) ->
 
 
 def _load(base: keras.Model, backbone: str, weights: str) -> None:
-    path = _download(backbone) if weights == "imagenet" else _given(weights)
+    path = _download(backbone) if weights == "imagenet" else backbones.given_file(weights)
     try:
-        with h5py.File(path) as file:
-            found = _count(file)
-        if found != len(base.weights):
-            raise ValueError(f"it holds {found} arrays, the backbone has {len(base.weights)}")
+        count = backbones.parameters_in(path)
+        if count != base.count_params():
+            raise ValueError(f"it holds {count:,} parameters, the backbone has {base.count_params():,}")
         base.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).splitlines()[0][:200]
@@ -317,42 +275,13 @@ def _fold_deviation(layer: Any) -> None:
     layer.finalize_state()
 
 
-def _count(file: h5py.File) -> int:
-    count = 0
-
-    def visit(_: str, item: Any) -> None:
-        nonlocal count
-        count += isinstance(item, h5py.Dataset)
-
-    file.visititems(visit)
-    return count
-
-
-def _given(weights: str) -> str:
-    path, _, pin = weights.partition("#sha256=")
-    if not Path(path).is_file():
-        raise InputError(
-            f"weights {weights!r} is not a file; accepted are imagenet, none, or the path of a weights file"
-        )
-    if pin and hashlib.sha256(Path(path).read_bytes()).hexdigest() != pin:
-        raise InputError(f"weights file {path} has changed since the run was asked for (sha256 was {pin}); run again")
-    if not path.endswith(".h5"):
-        raise InputError(f"weights file {path} is not of a kind that Keras reads; accepted are .weights.h5 and .h5")
-    return path
-
-
 def _download(backbone: str) -> str:
-    kind = BACKBONES[backbone]
-    name = kind.url.rpartition("/")[2]
+    kind = backbones.BACKBONES[backbone]
     try:
         with _bounded(DOWNLOAD_TIMEOUT_S):
-            return keras.utils.get_file(name, kind.url, cache_subdir="models", file_hash=kind.md5 or None)
+            return keras.utils.get_file(kind.file, kind.url, cache_subdir="models", file_hash=kind.md5 or None)
     except Exception as error:  # get_file raises bare Exception
-        md5 = f" (md5 {kind.md5})" if kind.md5 else ""
-        raise InputError(
-            f"ImageNet weights of {backbone} cannot be downloaded here; fetch {kind.url}{md5} elsewhere and give it as "
-            "--weights FILE, or train from scratch with --weights none"
-        ) from error
+        raise backbones.unavailable(backbone) from error
 
 
 @contextmanager

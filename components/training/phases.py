@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,65 +13,9 @@ from components.dataset import Dataset, batches
 from components.detector import logits_of
 from components.progress import say
 from components.training import cache, data, devices, fit, model
+from components.training.recipes import recipe_for
 
 OnEpoch = Callable[[str, int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What the head reads and how it learns.
-
-    Attributes:
-        depths: Depths of the backbone whose average-pooled features the head reads.
-        spread: Whether it reads their standard deviation over the view as well.
-        solved: Whether the head is the regularised logistic regression of its features, in place of ten epochs.
-        augment: Whether rotation, flip, zoom, brightness and contrast are drawn.
-        training_degradations: Share of the views that is degraded, after the first draw.
-        fine_tune_epochs: Of phase 2.
-        fine_tune_learning_rate: Of phase 2.
-    """
-
-    depths: int
-    spread: bool
-    solved: bool
-    augment: bool
-    training_degradations: float
-    fine_tune_epochs: int
-    fine_tune_learning_rate: float
-
-
-RECIPES = {
-    # The mission's: the top of the backbone, both phases by gradient. A tenth of the rate of phase 1 in phase 2:
-    # pretrained weights are to be adjusted, not replaced.
-    "plain": Recipe(
-        depths=1,
-        spread=False,
-        solved=False,
-        augment=True,
-        training_degradations=0.0,
-        fine_tune_epochs=10,
-        fine_tune_learning_rate=1e-4,
-    ),
-    # Traces of generators lie in early layers and in how much an activation varies. What augmentation draws, degraded
-    # crops have already. Once the head is solved, phase 2 has not lowered the validation loss on the reference media in
-    # any run; it is there for more of them.
-    "deep": Recipe(
-        depths=8,
-        spread=True,
-        solved=True,
-        augment=False,
-        training_degradations=1.0,
-        fine_tune_epochs=0,
-        fine_tune_learning_rate=1e-5,
-    ),
-}
-# With weights "none", whatever the recipe asked for: there are no depths yet to read.
-SCRATCH = replace(RECIPES["plain"], training_degradations=0.5)
-
-
-def recipe_for(name: str, weights: str) -> Recipe:
-    """Return the recipe of a name, or that of a training from scratch."""
-    return SCRATCH if weights == "none" else RECIPES[name]
 
 
 class Phases:

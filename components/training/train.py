@@ -22,78 +22,54 @@ from components import calibration, containers, detector, home, registry, runtim
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
-from components.training import curves, data, devices, model, phases
+from components.settings import DEFAULTS, check, names_of
+from components.training import curves, data, devices, model, phases, recipes
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training is asked for; each default with its reason.
+    """What a training is asked for: the settings of the stage, and what only code sets.
 
     Attributes:
-        backbone: EfficientNetB0: the mission's.
-        weights: "imagenet", "none" (all layers from scratch), or a file.
-        recipe: A key of `phases.RECIPES`: "plain" is the mission's, "deep" what the ablation shows best. From scratch
-            the head always reads the top alone.
-        epochs: Of phase 1, the backbone frozen; from scratch the two phases are one, of both numbers together.
-        fine_tune_epochs: Of phase 2; 0 leaves it out, below 0 for the recipe's own.
-        unfreeze_layers: Layers that learn in phase 2, rounded outward to whole blocks.
-        batch_size: 32 fits any GPU and gives a small set enough steps.
-        learning_rate: Of Adam in phase 1 and from scratch.
-        fine_tune_learning_rate: Of Adam in phase 2; 0 for the recipe's own.
-        dropout: Before the last layer, as EfficientNetB0 has it.
-        augment: Draw rotation, flip, zoom, brightness and contrast; None for the recipe's own.
-        training_degradations: Share of views that is degraded after the first draw, of both labels alike; below 0 for
-            the recipe's own.
-        activation_cache: Compute what is frozen once, where it fits, and not in every epoch.
-        consistency: How strongly a view as it is and degraded are pulled to one logit, where the head is solved; 0 for
-            not at all, as the ablation shows best.
-        draws: How many times each view is drawn for the cache: once as it is, then augmented and degraded; epochs take
-            turns.
-        cache_gigabytes: What activations may take on disk, at most half of what is free.
-        precision: One of `devices.PRECISIONS`, of the backbone in training; "auto" is what the devices gain from.
-        seed: Of all that is drawn: the same seed gives the same detector.
+        backbone: As in `components.settings`, and so are weights, recipe, epochs, fine_tune_epochs, unfreeze_layers,
+            batch_size, learning_rate, draws, training_degradations, consistency, activation_cache, precision and seed.
+            What is below 0 there, the recipe's own, is resolved here.
+        fine_tune_learning_rate: Learning rate of phase 2; 0 for the recipe's own.
+        dropout: Rate before the last layer, in [0, 1); EfficientNetB0 has 0.2.
+        augment: Whether rotation, flip, zoom, brightness and contrast are drawn; None for the recipe's own.
+        cache_gigabytes: Space that kept activations may take on disk, at most half of what is free.
     """
 
-    backbone: str = "efficientnetb0"
-    weights: str = "imagenet"
-    recipe: str = "plain"
-    epochs: int = 10
-    fine_tune_epochs: int = -1
-    unfreeze_layers: int = 20
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    backbone: str = DEFAULTS["backbone"]
+    weights: str = DEFAULTS["weights"]
+    recipe: str = DEFAULTS["recipe"]
+    epochs: int = DEFAULTS["epochs"]
+    fine_tune_epochs: int = DEFAULTS["fine_tune_epochs"]
+    unfreeze_layers: int = DEFAULTS["unfreeze_layers"]
+    batch_size: int = DEFAULTS["batch_size"]
+    learning_rate: float = DEFAULTS["learning_rate"]
     fine_tune_learning_rate: float = 0.0
     dropout: float = 0.2
     augment: bool | None = None
-    training_degradations: float = -1.0
-    activation_cache: bool = True
-    consistency: float = 0.0
-    draws: int = 2
+    training_degradations: float = DEFAULTS["training_degradations"]
+    activation_cache: bool = DEFAULTS["activation_cache"]
+    consistency: float = DEFAULTS["consistency"]
+    draws: int = DEFAULTS["draws"]
     cache_gigabytes: float = 8.0
-    precision: str = "auto"
-    seed: int = 0
+    precision: str = DEFAULTS["precision"]
+    seed: int = DEFAULTS["seed"]
 
     def __post_init__(self):
-        if self.recipe not in phases.RECIPES:
-            raise InputError(f"recipe {self.recipe!r} is not known; choose one of {', '.join(phases.RECIPES)}")
-        for name in ("epochs", "batch_size", "unfreeze_layers", "draws"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        own = phases.recipe_for(self.recipe, self.weights)
+        check({name: getattr(self, name) for name in names_of("train")})
+        own = recipes.recipe_for(self.recipe, self.weights)
+        resolved = recipes.resolved(asdict(self))
         if self.fine_tune_learning_rate <= 0:
-            object.__setattr__(self, "fine_tune_learning_rate", own.fine_tune_learning_rate)
+            resolved["fine_tune_learning_rate"] = own.fine_tune_learning_rate
         if self.augment is None:
-            object.__setattr__(self, "augment", own.augment)
-        if self.training_degradations < 0:
-            object.__setattr__(self, "training_degradations", own.training_degradations)
-        if self.fine_tune_epochs < 0:
-            object.__setattr__(self, "fine_tune_epochs", own.fine_tune_epochs)
-        if self.consistency and not (own.solved and self.training_degradations and self.draws > 1):
-            raise InputError(
-                f"consistency is {self.consistency:g}; it needs recipe deep, pretrained weights, "
-                "training_degradations above 0 and draws of at least 2: a view as it is beside its degraded ones"
-            )
-        object.__setattr__(self, "precision", devices.resolve(self.precision))
+            resolved["augment"] = own.augment
+        resolved["precision"] = devices.resolve(self.precision)
+        for name, value in resolved.items():
+            object.__setattr__(self, name, value)
 
     def key(self, dataset_digest: str) -> str:
         """Return a name for the work of this training: equal for equal settings, data, code version and backend."""
@@ -128,7 +104,7 @@ def train(
     work = Path(work or home.run_home() / "training") / wanted.key(rows.digest)
     keras.utils.clear_session()  # layers are numbered anew: the names are part of the detector's digest
     keras.utils.set_random_seed(wanted.seed)
-    recipe = phases.recipe_for(wanted.recipe, wanted.weights)
+    recipe = recipes.recipe_for(wanted.recipe, wanted.weights)
     team = devices.team(devices.accelerators(), wanted.batch_size)
     with team.scope():
         network = model.build(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
+from components.settings import DEFAULTS
 from pipelines.commands.quiet import import_keras
 
 
@@ -14,8 +15,10 @@ def add_parser(commands: Any) -> None:
     """Add the command `check`."""
     command = commands.add_parser("check", description=run.__doc__)
     command.add_argument("files", nargs="+", metavar="FILE", help="pictures and videos")
-    command.add_argument("--model", type=Path, help="a detector's directory, in place of the champion")
-    command.add_argument("--model-name", default="ai-vs-real", help="in the registry (%(default)s)")
+    command.add_argument("--model", type=Path, metavar="DIR", help="a detector's directory, in place of the champion")
+    command.add_argument(
+        "--model-name", default=DEFAULTS["model_name"], metavar="NAME", help="in the registry (%(default)s)"
+    )
     command.add_argument(
         "--delivery-test", action="store_true", help="ask again recompressed, at half scale and cropped"
     )

@@ -11,10 +11,12 @@ from pipelines.steps.compiling import COMPILED, compile_manifests, compile_pipel
 def add_parser(commands: Any) -> None:
     """Add the command `compile`."""
     command = commands.add_parser("compile", description=run.__doc__)
-    command.add_argument("--output", type=Path, default=COMPILED, help="directory (the package's pipelines/compiled)")
+    command.add_argument(
+        "--output", type=Path, default=COMPILED, metavar="DIR", help="directory (the package's pipelines/compiled)"
+    )
     command.add_argument("--cluster", type=Path, metavar="FILE", help="compile for the cluster in this YAML")
     command.add_argument("--manifests", action="store_true", help="also as Kubernetes manifests, for GitOps")
-    command.add_argument("--namespace", default="kubeflow", help="of these manifests (%(default)s)")
+    command.add_argument("--namespace", default="kubeflow", metavar="NAME", help="of these manifests (%(default)s)")
     command.set_defaults(run=run)
 
 

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from components.home import run_home
-from pipelines.commands.options import EXTRACTION, add_pipeline_options, stage_arguments
+from components.settings import names_of
+from pipelines.commands.options import add_pipeline_options, stage_arguments
 
 
 def add_parser(commands: Any) -> None:
     """Add the command `extract`."""
     command = commands.add_parser("extract", description=run.__doc__)
-    command.add_argument("media", help="a labelled directory or list")
-    command.add_argument("--output", type=Path, help="directory of the frames (HOME/frames)")
-    add_pipeline_options(command, EXTRACTION)
+    command.add_argument("media", metavar="MEDIA", help="labelled directory or list")
+    command.add_argument("--output", type=Path, metavar="DIR", help="directory of the frames (HOME/frames)")
+    add_pipeline_options(command, names_of("extract"))
     command.set_defaults(run=run)
 
 
@@ -22,5 +23,5 @@ def run(options: argparse.Namespace) -> None:
     from components.extraction.extract import extract
 
     output = options.output or run_home() / "frames"
-    extract(options.media, output, **stage_arguments(options, *EXTRACTION))
+    extract(options.media, output, **stage_arguments(options, "extract"))
     print(output)

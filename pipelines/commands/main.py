@@ -90,12 +90,44 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **given: Any):
         super().__init__(**given)
+        self.everything = False
         shown = "show the traceback of an error"
         self.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=shown)
+
+    def add_help_all(self) -> None:
+        """Add --help-all, without which the help leaves out the options that are not `usual`."""
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show every option and exit")
+
+    def format_help(self) -> str:
+        """Return the help: what must be given in the usage line, then the options in their groups."""
+        formatter = argparse.HelpFormatter(prog=f"{self.prog} [OPTION]...", max_help_position=30)
+        formatter.add_usage(None, [action for action in self._actions if action.required or self._is_place(action)], [])
+        formatter.add_text(self.description)
+        for group in self._action_groups:
+            formatter.start_section(group.title)
+            formatter.add_text(group.description)
+            shown = [action for action in group._group_actions if self.everything or getattr(action, "usual", True)]
+            formatter.add_arguments(shown)
+            formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+    @staticmethod
+    def _is_place(action: argparse.Action) -> bool:
+        return not action.option_strings
 
     def error(self, message: str) -> NoReturn:
         """Exit with the message and where to read more, in place of the whole usage."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: Any, *_: Any) -> None:
+        parser.everything = True
+        for action in parser._actions:
+            action.help = getattr(action, "whole", action.help)
+        parser.print_help()
+        parser.exit()
 
 
 class _Overview(Parser):

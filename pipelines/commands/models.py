@@ -6,18 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.commands.options import pipeline_defaults
+from components.settings import DEFAULTS
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command `models` and its own commands."""
-    defaults = pipeline_defaults()
     parser = subparsers.add_parser("models", description=__doc__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, function: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=function.__doc__)
-        added.add_argument("--model-name", default=defaults["model_name"], help="in the registry (%(default)s)")
+        added.add_argument("--model-name", default=DEFAULTS["model_name"], help="in the registry (%(default)s)")
         added.add_argument("--json", action="store_true", help="one JSON document on standard output")
         added.set_defaults(run=function)
         return added
@@ -26,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
     comparing = command("compare", compare_models, "two versions side by side, as the gate sees them")
     comparing.add_argument("version", help="the challenger")
     comparing.add_argument("other", nargs="?", default="", help="in the champion's place (the champion)")
-    comparing.add_argument("--gate", default=defaults["gate"], help="what must be shown (%(default)s)")
+    comparing.add_argument("--gate", default=DEFAULTS["gate"], help="what must be shown (%(default)s)")
     comparing.add_argument("--page", type=Path, metavar="FILE", help="write the page with both, slice by slice")
     promoting = command("promote", promote, "make a version champion by hand")
     promoting.add_argument("version")

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from components.home import run_home
-from pipelines.commands.options import PREPROCESSING, add_pipeline_options, stage_arguments
+from components.settings import names_of
+from pipelines.commands.options import add_pipeline_options, stage_arguments
 
 
 def add_parser(commands: Any) -> None:
     """Add the command `preprocess`."""
     command = commands.add_parser("preprocess", description=run.__doc__)
-    command.add_argument("frames", nargs="+", type=Path, help="directories that extract wrote")
-    command.add_argument("--output", type=Path, help="directory of the dataset (HOME/dataset)")
-    add_pipeline_options(command, PREPROCESSING)
+    command.add_argument("frames", nargs="+", type=Path, metavar="FRAMES", help="directories that extract wrote")
+    command.add_argument("--output", type=Path, metavar="DIR", help="directory of the dataset (HOME/dataset)")
+    add_pipeline_options(command, names_of("preprocess"))
     command.set_defaults(run=run)
 
 
@@ -22,6 +23,6 @@ def run(options: argparse.Namespace) -> None:
     from components.preprocessing.preprocess import preprocess
 
     output = options.output or run_home() / "dataset"
-    arguments = stage_arguments(options, *PREPROCESSING)
+    arguments = stage_arguments(options, "preprocess")
     preprocess(options.frames, output, report=output.with_suffix(".html"), **arguments)
     print(output)

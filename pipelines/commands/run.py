@@ -14,10 +14,12 @@ from pipelines.commands.options import add_pipeline_options, pipeline_arguments
 def add_parser(commands: Any) -> None:
     """Add the command `run`."""
     command = commands.add_parser("run", description=run.__doc__)
-    command.add_argument("media", nargs="?", default="", help="a labelled directory or list; left out, the sample set")
+    command.add_argument(
+        "media", nargs="?", default="", metavar="MEDIA", help="labelled directory or list (the sample set)"
+    )
     add_pipeline_options(command)
-    command.add_argument("--no-step-cache", action="store_true", help="do every step again")
-    command.add_argument("--in-containers", action="store_true", help="run the steps in the images (make images)")
+    command.add_argument("--no-step-cache", action="store_true", help="run every step again")
+    command.add_argument("--in-containers", action="store_true", help="run the steps in their images (make images)")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
     command.set_defaults(run=run)
 

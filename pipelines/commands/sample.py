@@ -9,7 +9,7 @@ from typing import Any
 def add_parser(commands: Any) -> None:
     """Add the command `sample`."""
     command = commands.add_parser("sample", description=run.__doc__)
-    command.add_argument("directory", type=Path)
+    command.add_argument("directory", type=Path, metavar="DIR", help="directory to write")
     command.set_defaults(run=run)
 
 

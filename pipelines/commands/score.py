@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from components.home import run_home
+from components.settings import DEFAULTS
 
 
 def add_parser(commands: Any) -> None:
     """Add the command `score`."""
     command = commands.add_parser("score", description=run.__doc__)
-    command.add_argument("media", help="a directory of pictures and videos, or one file")
-    command.add_argument("--output", type=Path, help="the answers, a line of JSON each (HOME/verdicts.jsonl)")
-    command.add_argument("--model-name", default="ai-vs-real", help="in the registry (%(default)s)")
-    command.add_argument("--version", default="", help="in the registry (the champion)")
+    command.add_argument("media", metavar="MEDIA", help="a directory of pictures and videos, or one file")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="the answers, a line of JSON each (HOME/verdicts.jsonl)"
+    )
+    command.add_argument(
+        "--model-name", default=DEFAULTS["model_name"], metavar="NAME", help="in the registry (%(default)s)"
+    )
+    command.add_argument("--version", default="", metavar="VERSION", help="in the registry (the champion)")
     command.set_defaults(run=run)
 
 

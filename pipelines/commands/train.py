@@ -5,37 +5,41 @@ from pathlib import Path
 from typing import Any
 
 from components.home import run_home
-from pipelines.commands.options import EXTRACTION, TRAINING, add_pipeline_options, stage_arguments
+from components.settings import names_of
+from pipelines.commands.options import add_pipeline_options, stage_arguments
 from pipelines.commands.quiet import import_keras
 
 
 def add_parser(commands: Any) -> None:
     """Add the command `train`."""
     command = commands.add_parser("train", description=run.__doc__)
-    command.add_argument("dataset", type=Path, help="a dataset, or a plain {train,val,test}/{real,fake} tree")
-    command.add_argument("--output", type=Path, help="directory of the detector (HOME/model)")
-    add_pipeline_options(command, (*TRAINING, *EXTRACTION))
+    command.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="dataset, or a plain {train,val,test}/{real,fake} tree"
+    )
+    command.add_argument("--output", type=Path, metavar="DIR", help="directory of the detector (HOME/model)")
+    add_pipeline_options(command, (*names_of("train"), *names_of("extract")))
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Train a detector in two phases on a dataset, or on a plain labelled tree, which is made a dataset first."""
+    wanted = stage_arguments(options, "train")
     import_keras()
     from components.training.train import train
 
     dataset = options.dataset
     output = options.output or run_home() / "model"
     if not (dataset / "dataset.json").is_file():
-        dataset = _dataset_of_tree(options)
-    train(dataset, output, report=output.with_suffix(".html"), **stage_arguments(options, *TRAINING))
+        dataset = _dataset_of_tree(options, wanted["seed"])
+    train(dataset, output, report=output.with_suffix(".html"), **wanted)
     print(output)
 
 
-def _dataset_of_tree(options: argparse.Namespace) -> Path:
+def _dataset_of_tree(options: argparse.Namespace, seed: int) -> Path:
     from components.extraction.extract import extract
     from components.preprocessing.preprocess import preprocess
 
     frames, dataset = run_home() / "frames", run_home() / "dataset"
-    extract(str(options.dataset), frames, **stage_arguments(options, *EXTRACTION))
-    preprocess([frames], dataset, report=dataset.with_suffix(".html"), **stage_arguments(options, "seed"))
+    extract(str(options.dataset), frames, **stage_arguments(options, "extract"))
+    preprocess([frames], dataset, report=dataset.with_suffix(".html"), seed=seed)
     return dataset

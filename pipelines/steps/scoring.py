@@ -3,13 +3,14 @@
 from kfp import dsl
 
 from components.prediction.component import check_media
+from components.settings import DEFAULTS
 from pipelines.steps.resources import pipeline, place
 
 
 @pipeline("ai-vs-real-scoring", "The champion's verdict on every picture and video.")
 def scoring(
     media: str,
-    model_name: str = "ai-vs-real",
+    model_name: str = DEFAULTS["model_name"],
     version: str = "",  # the champion when the run starts
 ) -> dsl.Artifact:
     """Score media with a registered detector.

@@ -1,5 +1,6 @@
 """The training pipeline: what the steps are."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kfp import dsl
@@ -8,6 +9,7 @@ from components.evaluation.component import evaluate
 from components.extraction.component import extract_frames, list_media
 from components.preprocessing.component import preprocess
 from components.registration.component import find_champion, register
+from components.settings import DEFAULTS, SETTINGS
 from components.training.component import train
 from pipelines.steps.resources import pipeline, place, workspace
 
@@ -27,35 +29,45 @@ class Outputs(NamedTuple):
     decision_page: dsl.HTML
 
 
+def _with_settings(pipeline: Callable[..., Outputs]) -> Callable[..., Outputs]:
+    # From the docstring kfp takes what the form of Kubeflow Pipelines says of each parameter.
+    described = {"media": "A labelled directory, a list, or gs://BUCKET/PREFIX, as every step sees it."}
+    described |= {setting.name: setting.help for setting in SETTINGS.values()}
+    lines = "\n".join(f"        {name}: {text}" for name, text in described.items())
+    pipeline.__doc__ = f"{(pipeline.__doc__ or '').rstrip()}\n\n    Args:\n{lines}\n"
+    return pipeline
+
+
 @pipeline("ai-vs-real-training", "From a labelled collection of media to a judged detector.", resumes=True)
+@_with_settings
 def training(
     media: str,
-    shards: int = 2,  # two run at a time on a laptop; on a cluster, as many pods as it can spare
-    sampling: str = "even:8",
-    view: str = "crops256x9",  # traces of generators are lost when a picture is made smaller
-    delivery: str = "as-is",
-    balance: str = "weights",  # keeps every picture, where undersampling would throw some away
-    hold_out: str = "",
-    repair_split: bool = False,
-    audit: str = "warn",
-    backbone: str = "efficientnetb0",
-    weights: str = "imagenet",
-    recipe: str = "deep",
-    epochs: int = 10,
-    fine_tune_epochs: int = -1,  # the recipe's own
-    unfreeze_layers: int = 20,
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
-    draws: int = 2,
-    training_degradations: float = -1.0,  # the recipe's own
-    consistency: float = 0.0,
-    activation_cache: bool = True,
-    precision: str = "auto",
-    test_degradations: str = "all",
-    cross_source: bool = False,  # minutes more
-    gate: str = "roc_auc+0.002,roc_auc>=0.7,balanced_accuracy>=0.6,false_positive_rate<=0.5,ece<=0.25",
-    seed: int = 0,
-    model_name: str = "ai-vs-real",
+    shards: int = DEFAULTS["shards"],
+    sampling: str = DEFAULTS["sampling"],
+    view: str = DEFAULTS["view"],
+    delivery: str = DEFAULTS["delivery"],
+    balance: str = DEFAULTS["balance"],
+    hold_out: str = DEFAULTS["hold_out"],
+    repair_split: bool = DEFAULTS["repair_split"],
+    audit: str = DEFAULTS["audit"],
+    backbone: str = DEFAULTS["backbone"],
+    weights: str = DEFAULTS["weights"],
+    recipe: str = DEFAULTS["recipe"],
+    epochs: int = DEFAULTS["epochs"],
+    fine_tune_epochs: int = DEFAULTS["fine_tune_epochs"],
+    unfreeze_layers: int = DEFAULTS["unfreeze_layers"],
+    batch_size: int = DEFAULTS["batch_size"],
+    learning_rate: float = DEFAULTS["learning_rate"],
+    draws: int = DEFAULTS["draws"],
+    training_degradations: float = DEFAULTS["training_degradations"],
+    consistency: float = DEFAULTS["consistency"],
+    activation_cache: bool = DEFAULTS["activation_cache"],
+    precision: str = DEFAULTS["precision"],
+    test_degradations: str = DEFAULTS["test_degradations"],
+    cross_source: bool = DEFAULTS["cross_source"],
+    gate: str = DEFAULTS["gate"],
+    seed: int = DEFAULTS["seed"],
+    model_name: str = DEFAULTS["model_name"],
 ) -> Outputs:
     """Turn labelled media into a detector that is promoted only if it beats the champion.
 

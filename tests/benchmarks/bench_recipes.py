@@ -20,7 +20,7 @@ from components.media import degradations
 from components.media.pictures import read_picture
 from components.media.view import Delivery, ViewPolicy
 from components.progress import follow
-from components.training import fit, model, phases
+from components.training import fit, model, recipes
 from components.units import Units
 
 WEIGHTS = "weights/mobilenetv2_1.0_imagenet_notop.weights.h5"  # beside the media folder
@@ -93,7 +93,7 @@ class Features:
 
     def __init__(self, files: list[Path], weights: str):
         self.held = np.unique(np.concatenate([np.concatenate(_split(len(files), seed)[1:]) for seed in SEEDS]))
-        recipe = phases.RECIPES["deep"]
+        recipe = recipes.RECIPES["deep"]
         network = model.build("mobilenetv2", weights, VIEW.size, depths=recipe.depths, spread=recipe.spread)
         pooled = network.get_layer("head_features")
         ends = np.cumsum([tensor.shape[-1] for tensor in pooled.input])

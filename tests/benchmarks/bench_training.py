@@ -73,7 +73,7 @@ def _write(directory: Path, files: list) -> Dataset:
 
 
 def _train(dataset: Dataset, backbone: str, weights: str, work: Path) -> tuple[float, int]:
-    wanted = train.Settings(backbone=backbone, weights=weights)
+    wanted = train.Settings(backbone=backbone, weights=weights, recipe="plain")
     keras.utils.set_random_seed(0)
     network = model.build(backbone, weights, SIZE)
     training = phases.Phases(network, dataset, wanted, work / f"kept-{backbone}", lambda *_: None)

@@ -6,6 +6,7 @@ import pytest
 from kfp import dsl, local
 
 from components.preprocessing.component import preprocess
+from components.settings import DEFAULTS, names_of
 
 
 @pytest.mark.timeout(120)
@@ -28,7 +29,8 @@ def test_the_face_joins_shards_and_hands_the_digest_on(data, tmp_path):
     def small(paths: list) -> str:
         with dsl.ParallelFor(paths) as path:
             shard = frames_of(path=path)
-        step = preprocess(frames=dsl.Collected(shard.outputs["frames"]))
+        settings = {name: DEFAULTS[name] for name in names_of("preprocess")}
+        step = preprocess(frames=dsl.Collected(shard.outputs["frames"]), **settings)
         return digest_of(dataset=step.outputs["dataset"]).output
 
     run = small(paths=[str(shard) for shard in shards])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from components.errors import InputError
-from components.training import data, fit, model
+from components.training import backbones, data, fit, model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,8 +92,8 @@ def test_weights_that_cannot_be_used_are_told_in_one_line(weights, tmp_path, mon
     other.write_bytes(b"no weights")
     broken = tmp_path / "broken.weights.h5"
     broken.write_bytes(Path(weights).read_bytes()[:4000])
-    kind = dataclasses.replace(model.BACKBONES["resnet50"], url="http://127.0.0.1:9/resnet50.h5")
-    monkeypatch.setitem(model.BACKBONES, "resnet50", kind)
+    kind = dataclasses.replace(backbones.BACKBONES["resnet50"], url="http://127.0.0.1:9/resnet50.h5")
+    monkeypatch.setitem(backbones.BACKBONES, "resnet50", kind)
     for backbone, given, words in (
         ("efficientnetb0", weights, "does not fit efficientnetb0"),
         ("mobilenetv2", str(broken), "does not fit mobilenetv2"),

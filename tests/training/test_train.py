@@ -59,6 +59,7 @@ def settings(place: Path, **more):
     return {
         "backbone": "mobilenetv2",
         "weights": str(place / "backbone.weights.h5"),
+        "recipe": "plain",
         "epochs": 2,
         "fine_tune_epochs": 3,
         "batch_size": 8,
@@ -154,7 +155,7 @@ def test_kept_activations_and_pixels_give_the_same_weights(place):
         return network.get_weights()
 
     assert not phases.Phases(
-        None, Dataset(place / "dataset"), train.Settings(cache_gigabytes=1e-6), place / "none", None
+        None, Dataset(place / "dataset"), train.Settings(recipe="plain", cache_gigabytes=1e-6), place / "none", None
     ).fits(2000), "activations over the budget are not kept"
     kept, plain = run(True), run(False)
     assert all(np.allclose(a, b, rtol=1e-3, atol=2e-4) for a, b in zip(kept, plain, strict=True))
@@ -239,12 +240,27 @@ def test_one_label_alone_cannot_be_trained_on(place):
     assert not (place / "never").exists()
 
 
-@pytest.mark.parametrize(("name", "value"), [("recipe", "best"), ("epochs", 0), ("draws", 0), ("consistency", 1.0)])
-def test_settings_that_make_no_sense_are_told(name, value):
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("recipe", {"recipe": "best"}),
+        ("epochs", {"epochs": 0}),
+        ("draws", {"draws": 0}),
+        ("consistency", {"recipe": "plain", "consistency": 1.0}),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name, values):
     from components.training import train
 
     with pytest.raises(InputError, match=name):
-        train.Settings(**{name: value})
+        train.Settings(**values)
+
+
+def test_one_epoch_from_scratch_is_one_epoch(place):
+    from components.training import train
+
+    settings = {"backbone": "mobilenetv2", "weights": "none", "epochs": 1, "batch_size": 8}
+    assert train.train(place / "dataset", place / "one", **settings)["epochs"] == {"scratch": 1}
 
 
 def test_mixed_precision_learns_the_same_and_leaves_a_float32_detector(place):
@@ -284,7 +300,7 @@ from components.dataset import Dataset
 from components.training import devices, model, phases, train
 
 def run(team, name, **settings):
-    wanted = train.Settings("mobilenetv2", weights, epochs=1, batch_size=8, draws=1, dropout=0.0, **settings)
+    wanted = train.Settings("mobilenetv2", weights, "plain", epochs=1, batch_size=8, draws=1, dropout=0.0, **settings)
     keras.utils.set_random_seed(0)
     with team.scope():
         network = model.build(wanted.backbone, wanted.weights, 32, dropout=0.0)
