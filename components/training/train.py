@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from components import calibration, containers, detector, home, registry, runtime
+from components import calibration, containers, detector, home, runtime, tracking
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
@@ -118,7 +118,7 @@ def train(
     card = _card(rows, wanted) | {"devices": devices.kinds()[: team.count]}
     say("train", f"in {wanted.precision} on {', '.join(card['devices'])}")
     tags = {"commit": card["commit"], "dataset": rows.digest, **card["versions"]}
-    with _alone(work), registry.TrackedRun(name=f"train {wanted.backbone}") as run:
+    with _alone(work), tracking.TrackedRun(name=f"train {wanted.backbone}") as run:
         run.log(params=card["settings"] | {"view": card["view"], "sampling": card["sampling"]}, tags=tags)
         card["mlflow_run"] = run.run_id
         training = phases.Phases(network, rows, wanted, work, _recorder(run), team)
@@ -154,7 +154,7 @@ def _alone(work: Path) -> Iterator[None]:
         yield
 
 
-def _recorder(run: registry.TrackedRun) -> phases.OnEpoch:
+def _recorder(run: tracking.TrackedRun) -> phases.OnEpoch:
     steps = itertools.count()  # one count over all phases
     return lambda phase, epoch, metrics: run.log(metrics=metrics, step=next(steps))
 

@@ -80,10 +80,10 @@ def run_training(
 
 def reach_servers() -> None:
     """Fail now, and not after the training, where the registry does not answer; `recorded` does so for the records."""
-    from components import registry
+    from components import tracking
 
-    if registry.tracking_uri().startswith("http"):
-        registry.connect()
+    if tracking.tracking_uri().startswith("http"):
+        tracking.connect()
 
 
 class recorded:  # noqa: N801 (a context manager, read as a verb)
@@ -128,7 +128,7 @@ def pinned(weights: str) -> str:
 def summary(result: engine.Run, home: Path, run_id: str) -> dict[str, Any]:
     """Put together what a run's outputs say: the decision, the numbers, and where everything lies."""
     from components.dataset import Dataset
-    from components.registry import public_uri
+    from components.tracking import public_uri
 
     outputs = result.outputs
     evaluation = EvaluationResult.read(outputs["evaluation"].path)

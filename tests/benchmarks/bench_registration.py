@@ -9,7 +9,7 @@ from pathlib import Path
 
 from timing import fastest, speed_row
 
-from components import registry
+from components import registry, tracking
 from components.records import open_records
 
 MODEL_BYTES = 16_000_000  # of an EfficientNetB0
@@ -31,7 +31,7 @@ def rows(media: Path | None, work: Path) -> Iterator[dict]:
 
 def _champion() -> dict:
     """Ask who is champion, as every step and every check does in a process of its own."""
-    uri = registry.tracking_uri()
+    uri = tracking.tracking_uri()
     plain = (
         f"from mlflow import MlflowClient; client = MlflowClient({uri!r}, {uri!r})\n"
         "print(client.get_model_version_by_alias('bench', 'champion').version)"

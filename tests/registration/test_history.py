@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import killer
 import pytest
 
-from components import registry
+from components import registry, tracking
 from components.errors import InputError
 from components.records import COLLECTIONS, DuplicateError, open_records
 from components.registration.history import History
@@ -169,7 +169,7 @@ def test_a_version_deleted_between_the_records_and_the_registry_is_told_of(histo
         patched.setattr(registry, "set_alias", interrupt)
         with pytest.raises(KeyboardInterrupt):
             history.append("promoted", "2", champion="2", reasons=["better"], by="the gate")
-    registry.connect().delete_model_version(NAME, "2")
+    tracking.connect().delete_model_version(NAME, "2")
     assert history.settle().version == "1"
     assert kinds(history) == ["promoted", "promoted", "found"]
 

@@ -99,9 +99,9 @@ def test_the_detector_scores_its_own_view_and_says_where_it_comes_from(place, tr
 
 
 def test_the_run_is_in_mlflow_with_a_value_for_every_epoch(trained):
-    from components import registry
+    from components import tracking
 
-    client = registry.connect()
+    client = tracking.connect()
     run = client.get_run(trained["mlflow_run"])
     epochs = sum(trained["epochs"].values())
     assert run.info.status == "FINISHED"
