@@ -4,7 +4,8 @@ A directory with
 
 - `dataset.json`: the card: format version, view and sampling policy, counts, digest;
 - `manifest.parquet`: one row for each picture or video frame, in the order of the shards;
-- `shards/*.npy`: uint8 views of shape (rows, views, size, size, 3), few and large, read by row;
+- `shards/*.npy`: uint8 views of shape (rows, tiers * views, size, size, 3), few and large, read by row: those of the
+  file as it is, then those of the file as each further tier of `components.media.degradations` delivers it;
 - `rejections.parquet`: every file that was left out, by name and reason.
 
 The directory is written under a temporary name and renamed when it is whole.
@@ -24,8 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.errors import InputError
+from components.media.degradations import CLEAN
 
-FORMAT = 1
+FORMAT = 2
 LABELS = ("real", "fake")
 SPLITS = ("train", "validation", "test")
 SHARD_BYTES = 256 * 1024 * 1024
@@ -52,6 +54,7 @@ MANIFEST = pa.schema(
         ("has_exif", pa.bool_()),
         ("perceptual_hash", pa.uint64()),  # 64-bit DCT hash of the decoded pixels
         ("thumbnail", pa.binary(32 * 32)),  # uint8 gray, of the decoded pixels, before delivery and view
+        ("deliveries", pa.list_(pa.string())),  # what each tier did to the file, as CHAIN=STEPS; empty for clean
         ("weight", pa.float32()),  # of the row in training
         ("split", pa.string()),  # train, validation, test; empty before the split
     ]
@@ -109,6 +112,11 @@ class Dataset:
         return tuple(self.card["view_shape"])
 
     @property
+    def tiers(self) -> list[str]:
+        """The tiers in which each file is stored; the first is "clean"."""
+        return list(self.card["tiers"])
+
+    @property
     def rejections(self) -> pa.Table:
         """The files that were left out, by name and reason."""
         return pq.read_table(self.directory / "rejections.parquet")
@@ -121,17 +129,27 @@ class Dataset:
         """Return the indices of the rows of one split, ascending, int64."""
         return np.flatnonzero(self.column("split") == split)
 
-    def views(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return the views of some rows, uint8, (len(indices), views, size, size, 3), reading only these rows."""
+    def views(self, indices: Sequence[int] | np.ndarray, tier: str = CLEAN) -> np.ndarray:
+        """Return the views of some rows in one tier, uint8, (len(indices), views, size, size, 3)."""
+        return self._read(indices, self.tiers.index(tier), 1)
+
+    def stored(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the views of some rows in every tier, uint8, (len(indices), tiers * views, size, size, 3)."""
+        return self._read(indices, 0, len(self.tiers))
+
+    def _read(self, indices: Sequence[int] | np.ndarray, first: int, count: int) -> np.ndarray:
+        # Only these rows and tiers.
         indices = np.asarray(indices, dtype=np.int64)
-        out = np.empty((len(indices), *self.view_shape), dtype=np.uint8)
+        views, *shape = self.view_shape
+        out = np.empty((len(indices), count * views, *shape), dtype=np.uint8)
         shards = np.searchsorted(self._starts, indices, side="right") - 1
-        row_bytes = int(np.prod(self.view_shape))
+        tier_bytes = int(np.prod(self.view_shape))
         for number in np.unique(shards):
             path, offset = self._shards[number]
             with open(path, "rb", buffering=0) as file:
                 for place in np.flatnonzero(shards == number):
-                    file.seek(offset + int(indices[place] - self._starts[number]) * row_bytes)
+                    row = int(indices[place] - self._starts[number])
+                    file.seek(offset + (row * len(self.tiers) + first) * tier_bytes)
                     file.readinto(out[place].data)
         return out
 
@@ -144,13 +162,22 @@ class DatasetWriter:
     Args:
         directory: Where the dataset shall lie; replaced if a dataset is there.
         view_shape: (views, size, size, 3).
+        tiers: In which tiers each file is stored; the first is "clean".
         shard_bytes: Size at which the next shard is begun, bytes.
     """
 
-    def __init__(self, directory: str | Path, view_shape: Sequence[int], shard_bytes: int = SHARD_BYTES):
+    def __init__(
+        self,
+        directory: str | Path,
+        view_shape: Sequence[int],
+        tiers: Sequence[str] = (CLEAN,),
+        *,
+        shard_bytes: int = SHARD_BYTES,
+    ):
         self.directory = Path(directory)
-        self.view_shape = tuple(int(n) for n in view_shape)
-        self.shard_rows = max(1, shard_bytes // int(np.prod(self.view_shape)))
+        self.view_shape, self.tiers = tuple(int(n) for n in view_shape), list(tiers)
+        self._stored_shape = (len(self.tiers) * self.view_shape[0], *self.view_shape[1:])
+        self.shard_rows = max(1, shard_bytes // int(np.prod(self._stored_shape)))
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         self._part = Path(tempfile.mkdtemp(prefix=f".{self.directory.name}.", dir=self.directory.parent))
         (self._part / "shards").mkdir()
@@ -173,9 +200,9 @@ class DatasetWriter:
             shutil.rmtree(self._part, ignore_errors=True)
 
     def append(self, views: np.ndarray, row: Mapping[str, Any]) -> None:
-        """Add one row: its views, uint8 of the writer's view shape, and its manifest entry."""
-        if views.shape != self.view_shape or views.dtype != np.uint8:
-            raise ValueError(f"views are {views.dtype} {views.shape}, expected uint8 {self.view_shape}")
+        """Add one row: its views, uint8, (tiers * views, size, size, 3), tier by tier, and its manifest entry."""
+        if views.shape != self._stored_shape or views.dtype != np.uint8:
+            raise ValueError(f"views are {views.dtype} {views.shape}, expected uint8 {self._stored_shape}")
         if self._file is None or self._shards[-1][1] == self.shard_rows:
             self._begin_shard()
         self._file.write(np.ascontiguousarray(views).data)
@@ -202,7 +229,7 @@ class DatasetWriter:
 
     def _write_header(self, rows: int) -> None:
         # numpy leaves room in the header for the first axis to grow, so it can be written again in place.
-        header = {"descr": "|u1", "fortran_order": False, "shape": (rows, *self.view_shape)}
+        header = {"descr": "|u1", "fortran_order": False, "shape": (rows, *self._stored_shape)}
         np.lib.format.write_array_header_1_0(self._file, header)
 
     def _end_shard(self) -> None:
@@ -218,9 +245,10 @@ class DatasetWriter:
         manifest, self._tables = pa.concat_tables(self._tables), []
         pq.write_table(manifest, self._part / "manifest.parquet")
         pq.write_table(pa.Table.from_pylist(self._rejections, schema=REJECTIONS), self._part / "rejections.parquet")
-        card = {"format": FORMAT, "view_shape": list(self.view_shape), "shards": [name for name, _ in self._shards]}
+        card = {"format": FORMAT, "view_shape": list(self.view_shape), "tiers": self.tiers}
+        card |= {"shards": [name for name, _ in self._shards]}
         card |= {"rows": manifest.num_rows, "rejected": len(self._rejections), **self.card}
-        card["digest"] = digest_of(manifest, {key: card.get(key) for key in ("view", "delivery", "sampling")})
+        card["digest"] = digest_of(manifest, {key: card.get(key) for key in ("view", "delivery", "sampling", "tiers")})
         (self._part / "dataset.json").write_text(json.dumps(card, indent=1, sort_keys=True))
         if self.directory.exists():
             shutil.rmtree(self.directory)

@@ -97,16 +97,22 @@ _SETTINGS = (
        brief="frames of a video, such as even:8",
     ),
     Setting(
-        "view", "crops256x9", "Media", ("extract",), "POLICY",
+        "view", "crops256x5", "Media", ("extract",), "POLICY",
         "What the network sees of a picture: resizeSIZE, cropsSIZExCOUNT or bothSIZExCOUNT.",
         "The traces of generators are lost when a picture is made smaller; crops keep its resolution.",
-       brief="crops256x9, resize256, both256x5, ...",
+       brief="crops256x5, resize256, both256x5, ...",
     ),
     Setting(
         "delivery", "as-is", "Media", ("extract",), "POLICY",
         "Whether every picture is rescaled and recompressed alike before the view: as-is or common[:PIXELS[:CODEC]].",
         "Recompression costs accuracy, and is only needed where both labels were delivered differently.",
        brief="as-is; common: recompress every file",
+    ),
+    Setting(
+        "tiers", "clean,web,hard", "Media", ("extract",), "TIERS",
+        "In which tiers of delivery each file is stored for training: clean,web,hard, or clean alone.",
+        "Media arrive as platforms, messengers and second hands deliver them.",
+        brief="clean,web,hard, or clean alone",
     ),
     Setting(
         "balance", "weights", "Dataset", ("preprocess",), "HOW",

@@ -22,7 +22,9 @@ def list_media(media: str, shards: int) -> list[str]:
 
 
 @dsl.component(base_image=containers.MEDIA, install_kfp_package=False)
-def extract_frames(media: str, shard: str, sampling: str, view: str, delivery: str, frames: dsl.Output[dsl.Dataset]):
+def extract_frames(
+    media: str, shard: str, sampling: str, view: str, delivery: str, tiers: str, frames: dsl.Output[dsl.Dataset]
+):
     """Read one shard of the media into views; its digest makes changed media miss the cache.
 
     Args:
@@ -32,9 +34,10 @@ def extract_frames(media: str, shard: str, sampling: str, view: str, delivery: s
         view: What the network sees of a picture: resizeSIZE, cropsSIZExCOUNT or bothSIZExCOUNT.
         delivery: Whether every picture is rescaled and recompressed alike before the view: as-is or
             common[:PIXELS[:CODEC]].
+        tiers: In which tiers of delivery each file is stored: clean,web,hard or clean alone.
         frames: The views and one manifest row for each.
     """
     from components.extraction.extract import extract
 
-    card = extract(media, frames.path, sampling=sampling, view=view, delivery=delivery, shard=shard)
+    card = extract(media, frames.path, sampling=sampling, view=view, delivery=delivery, tiers=tiers, shard=shard)
     frames.metadata.update(files=str(card["files"]), rejected=str(card["rejected"]), view=card["view"])

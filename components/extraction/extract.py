@@ -14,6 +14,7 @@ import numpy as np
 from components.dataset import DatasetWriter
 from components.errors import InputError
 from components.extraction.sources import MediaItem, fetch, list_media, note, shards, take
+from components.media import degradations
 from components.media.pictures import MediaError
 from components.media.videos import Sampling
 from components.media.view import Delivery, ViewPolicy, read_views
@@ -26,7 +27,8 @@ WORKERS = min(4, os.cpu_count() or 1)
 AHEAD_BYTES = 64 * 1024 * 1024
 
 Row = tuple[np.ndarray, dict[str, Any]]
-Policies = tuple[ViewPolicy, Sampling, Delivery]
+Policies = tuple[ViewPolicy, Sampling, Delivery, tuple[str, ...]]
+STORED = (degradations.CLEAN, *degradations.TIERS)
 
 
 def listing(media: str, count: int) -> list[str]:
@@ -44,6 +46,7 @@ def extract(
     sampling: str = DEFAULTS["sampling"],
     view: str = DEFAULTS["view"],
     delivery: str = DEFAULTS["delivery"],
+    tiers: str = DEFAULTS["tiers"],
     shard: str = "",
 ) -> dict[str, Any]:
     """Write the views of the media, or of one shard of them, as a dataset of frames.
@@ -54,6 +57,7 @@ def extract(
         sampling: Which frames of a video; see `Sampling`.
         view: What of a picture is kept; see `ViewPolicy`.
         delivery: What is done to the pixels before the view; see `Delivery`.
+        tiers: The tiers in which each file is stored, "clean" first, for training to learn from.
         shard: Which part of the media, as `sources.shards` writes it; "" for all.
 
     Returns:
@@ -62,10 +66,11 @@ def extract(
     Raises:
         InputError: A parameter or the layout is wrong, or not one file could be read.
     """
-    policies = ViewPolicy.parse(view), Sampling.parse(sampling), Delivery.parse(delivery)
+    stored = _tiers(tiers)
+    policies = ViewPolicy.parse(view), Sampling.parse(sampling), Delivery.parse(delivery), stored
     items = take(list_media(media), shard)
     rejections = []
-    with DatasetWriter(output, policies[0].shape) as writer:
+    with DatasetWriter(output, policies[0].shape, stored) as writer:
         for item, rows in follow(_in_order(items, policies), "extract", "files", len(items)):
             try:
                 for views, about in rows:
@@ -82,6 +87,13 @@ def extract(
     if rejections:
         say("extract", f"left out {len(rejections)} of {len(items)} files, such as {rejections[0]}")
     return {**writer.card, "rejected": len(rejections)}
+
+
+def _tiers(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if names[0] != degradations.CLEAN or len(set(names)) < len(names) or not set(names) <= set(STORED):
+        raise InputError(f"tiers is {text!r}; it must be {','.join(STORED)}, or clean alone, or with one of the others")
+    return names
 
 
 def _manifest_row(item: MediaItem, about: dict[str, Any]) -> dict[str, Any]:

@@ -220,7 +220,13 @@ AS_IS = Delivery()
 
 
 def read_views(
-    path: str | Path, view: ViewPolicy, sampling: Sampling, delivery: Delivery = AS_IS
+    path: str | Path,
+    view: ViewPolicy,
+    sampling: Sampling,
+    delivery: Delivery = AS_IS,
+    conditions: Sequence[str] = (degradations.CLEAN,),
+    *,
+    held_out: bool = False,
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Read the views of a file: one row for a picture, one for each sampled frame of a video or animation.
 
@@ -229,48 +235,77 @@ def read_views(
         view: What to look at.
         sampling: Which frames of a video.
         delivery: What to do to the pixels before the view.
+        conditions: "clean" and names of degradations: the views are those of the file under each, condition by
+            condition. What a tier or a chain does is drawn for the file, by its content, and alike for all frames.
+        held_out: Draw the parameters that judge, not those of training.
 
     Yields:
-        The views, uint8, (views, size, size, 3), and the manifest's columns that the file tells.
+        The views, uint8, (conditions * views, size, size, 3), and the manifest's columns that the file tells.
 
     Raises:
         MediaError: The file gives no pixels.
     """
     try:
-        yield from _read(Path(path), view, sampling, delivery)
+        yield from _read(Path(path), sampling, Looks(view, delivery, tuple(conditions), held_out))
     except (MediaError, InputError):
         raise
     except Exception as error:  # a decoder may raise anything; it is the end of this file and of nothing else
         raise media_error(error) from error
 
 
-def _read(path: Path, view: ViewPolicy, sampling: Sampling, delivery: Delivery) -> Iterator[tuple]:
+def _read(path: Path, sampling: Sampling, looks: "Looks") -> Iterator[tuple]:
     about = _file_columns(path)
     image = open_image(path)
     if image is not None and not is_animation(image):
         with contextlib.closing(image):  # frees the decoder's own copy of the pixels
-            picture = decode(image, view.at_least if delivery.kind == "as-is" else None)
+            picture = decode(image, looks.at_least)
         del image
         with one_at_a_time(*picture.pixels.shape[:2]):
-            row = _row(picture.pixels, view, delivery, {**about, **picture.metadata, "kind": "picture"})
+            row = _row(picture.pixels, looks, {**about, **picture.metadata, "kind": "picture"})
         yield row
         return
     if image is not None:
         with image:
             about |= {"width": image.width, "height": image.height, "format": image.format}
             about |= {"codec": image.format.lower()}
-            yield from _frame_rows(read_animation(image, sampling), view, delivery, about)
+            yield from _frame_rows(read_animation(image, sampling), looks, about)
         return
     video = probe(path)
     about |= {"width": video.width, "height": video.height, "format": video.format}
     about |= {"codec": video.codec, "frame_rate": video.frame_rate}
     about |= {"bitrate": 8 * about["bytes"] / video.duration_s if video.duration_s else None}
-    yield from _frame_rows(read_frames(path, sampling, video), view, delivery, about)
+    yield from _frame_rows(read_frames(path, sampling, video), looks, about)
 
 
-def _frame_rows(frames, view: ViewPolicy, delivery: Delivery, about: dict[str, Any]) -> Iterator[tuple]:
+@dataclass(frozen=True)
+class Looks:
+    """How the pixels of a file are looked at; the arguments of `read_views`."""
+
+    view: ViewPolicy
+    delivery: Delivery
+    conditions: tuple[str, ...]
+    held_out: bool
+
+    @property
+    def at_least(self) -> int | None:
+        """The shorter side that must survive decoding, in pixels; None where all of the resolution is needed."""
+        untouched = self.delivery.kind == "as-is" and self.conditions == (degradations.CLEAN,)
+        return self.view.at_least if untouched else None
+
+    def drawn(self, content: str, kind: str) -> list[tuple[str, str]]:
+        """Draw for one file what each condition does: chain and steps, both empty for clean."""
+        draws = []
+        for name in self.conditions:
+            # By the content, so that a file is delivered alike wherever and whenever it is read.
+            random = np.random.default_rng([int(content[:16], 16), *name.encode(), self.held_out])
+            clean = name == degradations.CLEAN
+            draws.append(("", "") if clean else degradations.resolve(name, random, kind, held_out=self.held_out))
+        return draws
+
+
+def _frame_rows(frames, looks: Looks, about: dict[str, Any]) -> Iterator[tuple]:
     for moment, pixels in frames:
-        yield _row(pixels, view, delivery, {**about, "kind": "frame", "time_s": moment, "has_exif": False})
+        yield _row(pixels, looks, {**about, "kind": "frame", "time_s": moment, "has_exif": False})
 
 
 def _file_columns(path: Path) -> dict[str, Any]:
@@ -287,11 +322,16 @@ def _file_columns(path: Path) -> dict[str, Any]:
     return {"content_sha256": digest, "bytes": size, "codec": "", "time_s": None, "bitrate": None, "frame_rate": None}
 
 
-def _row(pixels: np.ndarray, view: ViewPolicy, delivery: Delivery, about: dict[str, Any]) -> tuple[np.ndarray, dict]:
+def _row(pixels: np.ndarray, looks: Looks, about: dict[str, Any]) -> tuple[np.ndarray, dict]:
     pixels = np.ascontiguousarray(pixels)
     hashed = hashlib.sha256(repr(pixels.shape).encode())
     hashed.update(pixels)
     digest = hashed.hexdigest()
     gray = thumbnail(pixels)
     about |= {"pixel_sha256": digest, "perceptual_hash": perceptual_hash(gray), "thumbnail": gray.tobytes()}
-    return view.views(delivery.apply(pixels, digest)), about
+    views, deliveries = [], []
+    for chain, steps in looks.drawn(about["content_sha256"], about["kind"]):
+        degraded = degradations.apply(steps, pixels) if steps else pixels
+        views.append(looks.view.views(looks.delivery.apply(degraded, digest)))
+        deliveries.append(f"{chain}={steps}" if chain else steps)
+    return np.concatenate(views), about | {"deliveries": deliveries}

@@ -13,7 +13,7 @@ from components.dataset import LABELS, SPLITS, Dataset
 from components.errors import InputError
 from components.preprocessing.duplicates import SIDE, Links, clusters, near_duplicates, same_value, spread
 
-POLICIES = ("view", "sampling", "delivery")
+POLICIES = ("view", "sampling", "delivery", "tiers")
 NO_LINKS: Links = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 BLANK = 1.0  # gray levels, standard deviation of the thumbnail: an all but even area tells nothing of either label
 GIVEN_RANK = {"test": 0, "validation": 1, "train": 2, "": 3}  # what is nearest to the final judgement is kept
@@ -93,13 +93,23 @@ class Frames:
             table = table.set_column(table.column_names.index(name), name, pa.array(values.tolist(), pa.string()))
         return table
 
+    @property
+    def tiers(self) -> list[str]:
+        """The tiers in which each file is stored."""
+        return self.datasets[0].tiers
+
     def views(self, rows: np.ndarray) -> np.ndarray:
-        """Return the views of some rows, uint8, (len(rows), views, size, size, 3)."""
-        out = np.empty((len(rows), *self.view_shape), dtype=np.uint8)
+        """Return the views of some rows as they are, uint8, (len(rows), views, size, size, 3)."""
+        return self.stored(rows)[:, : self.view_shape[0]]
+
+    def stored(self, rows: np.ndarray) -> np.ndarray:
+        """Return the views of some rows in every tier, uint8, (len(rows), tiers * views, size, size, 3)."""
+        views, *shape = self.view_shape
+        out = np.empty((len(rows), len(self.tiers) * views, *shape), dtype=np.uint8)
         origin = self._origin[rows]
         for number in np.unique(origin[:, 0]):
             chosen = np.flatnonzero(origin[:, 0] == number)
-            out[chosen] = self.datasets[number].views(origin[chosen, 1])
+            out[chosen] = self.datasets[number].stored(origin[chosen, 1])
         return out
 
 

@@ -80,7 +80,7 @@ def preprocess(
     order = np.flatnonzero(keep)[_order(joined, rows[keep], splits[keep])]
     rows, group, splits, weight = rows[order], group[order], splits[order], weight[order]
     rejections = joined.rejections + rejections_of(joined.table, dropped)
-    with DatasetWriter(output, joined.view_shape) as writer:
+    with DatasetWriter(output, joined.view_shape, joined.tiers) as writer:
         writer.card = joined.card | {
             "balance": {"policy": balance, "of": "label", "over": "rows of train and validation"},
             "split": {"shares": dict(zip(SPLITS, shares.tolist(), strict=True)), "seed": seed, "hold_out": hold_out},
@@ -149,7 +149,7 @@ def _copy(
     parts = list(batches(np.arange(len(rows)), BATCH_ROWS))
     for part in follow(parts, "preprocess", f"batches of {BATCH_ROWS} rows written", len(parts)):
         manifest = joined.placed(rows[part], group[part], splits[part]).to_pylist()
-        for view, row, amount in zip(joined.views(rows[part]), manifest, weight[part], strict=True):
+        for view, row, amount in zip(joined.stored(rows[part]), manifest, weight[part], strict=True):
             writer.append(view, row | {"weight": float(amount)})
 
 
