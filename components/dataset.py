@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.errors import InputError
-from components.media.degradations import CLEAN
+from components.media.degradation_names import CLEAN
 
 FORMAT = 2
 LABELS = ("real", "fake")

@@ -14,7 +14,7 @@ import numpy as np
 from components.dataset import DatasetWriter
 from components.errors import InputError
 from components.extraction.sources import MediaItem, fetch, list_media, note, shards, take
-from components.media import degradations
+from components.media import degradation_names
 from components.media.pictures import MediaError
 from components.media.videos import Sampling
 from components.media.view import Delivery, ViewPolicy, read_views
@@ -28,7 +28,7 @@ AHEAD_BYTES = 64 * 1024 * 1024
 
 Row = tuple[np.ndarray, dict[str, Any]]
 Policies = tuple[ViewPolicy, Sampling, Delivery, tuple[str, ...]]
-STORED = (degradations.CLEAN, *degradations.TIERS)
+STORED = (degradation_names.CLEAN, *degradation_names.TIERS)
 
 
 def listing(media: str, count: int) -> list[str]:
@@ -91,7 +91,7 @@ def extract(
 
 def _tiers(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
-    if names[0] != degradations.CLEAN or len(set(names)) < len(names) or not set(names) <= set(STORED):
+    if names[0] != degradation_names.CLEAN or len(set(names)) < len(names) or not set(names) <= set(STORED):
         raise InputError(f"tiers is {text!r}; it must be {','.join(STORED)}, or clean alone, or with one of the others")
     return names
 

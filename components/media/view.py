@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from components.errors import InputError
-from components.media import degradations
+from components.media import degradation_names, degradations
 from components.media.pictures import (
     MediaError,
     decode,
@@ -224,7 +224,7 @@ def read_views(
     view: ViewPolicy,
     sampling: Sampling,
     delivery: Delivery = AS_IS,
-    conditions: Sequence[str] = (degradations.CLEAN,),
+    conditions: Sequence[str] = (degradation_names.CLEAN,),
     *,
     held_out: bool = False,
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
@@ -289,7 +289,7 @@ class Looks:
     @property
     def at_least(self) -> int | None:
         """The shorter side that must survive decoding, in pixels; None where all of the resolution is needed."""
-        untouched = self.delivery.kind == "as-is" and self.conditions == (degradations.CLEAN,)
+        untouched = self.delivery.kind == "as-is" and self.conditions == (degradation_names.CLEAN,)
         return self.view.at_least if untouched else None
 
     def drawn(self, content: str, kind: str) -> list[tuple[str, str]]:
@@ -298,7 +298,7 @@ class Looks:
         for name in self.conditions:
             # By the content, so that a file is delivered alike wherever and whenever it is read.
             random = np.random.default_rng([int(content[:16], 16), *name.encode(), self.held_out])
-            clean = name == degradations.CLEAN
+            clean = name == degradation_names.CLEAN
             draws.append(("", "") if clean else degradations.resolve(name, random, kind, held_out=self.held_out))
         return draws
 

@@ -46,6 +46,7 @@ def training(
     sampling: str = DEFAULTS["sampling"],
     view: str = DEFAULTS["view"],
     delivery: str = DEFAULTS["delivery"],
+    tiers: str = DEFAULTS["tiers"],
     balance: str = DEFAULTS["balance"],
     hold_out: str = DEFAULTS["hold_out"],
     repair_split: bool = DEFAULTS["repair_split"],
@@ -81,7 +82,9 @@ def training(
     """
     listing = place(list_media(media=media, shards=shards), "list_media")
     with dsl.ParallelFor(listing.output) as shard:
-        extracting = extract_frames(media=media, shard=shard, sampling=sampling, view=view, delivery=delivery)
+        extracting = extract_frames(
+            media=media, shard=shard, sampling=sampling, view=view, delivery=delivery, tiers=tiers
+        )
         place(extracting, "extract_frames")
     preprocessing = preprocess(
         frames=dsl.Collected(extracting.outputs["frames"]),

@@ -19,7 +19,9 @@ def extraction(media: str) -> list[str]:
     """List, extract in shards, collect."""
     listing = list_media(media=media, shards=3)
     with dsl.ParallelFor(listing.output) as shard:
-        task = extract_frames(media=media, shard=shard, sampling="even:2", view="resize32", delivery="as-is")
+        task = extract_frames(
+            media=media, shard=shard, sampling="even:2", view="resize32", delivery="as-is", tiers="clean"
+        )
     return shapes(frames=dsl.Collected(task.outputs["frames"])).output
 
 

@@ -129,7 +129,7 @@ def test_nothing_readable_is_an_error_and_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("policy", ["sampling", "view", "delivery", "shard"])
+@pytest.mark.parametrize("policy", ["sampling", "view", "delivery", "tiers", "shard"])
 def test_a_wrong_policy_is_told_before_any_work(media, tmp_path, policy):
     with pytest.raises(InputError, match=f"{policy} is 'nonsense'"):
         extract(str(media), tmp_path / "frames", **{policy: "nonsense"})
@@ -177,3 +177,20 @@ def test_the_real_media(shared, tmp_path):
     assert dataset.view_shape == (3, 224, 224, 3)
     assert len(dataset) == 8 + 4 * 8
     assert set(dataset.column("source")) == {"ffhq", "sdxl", "clips"}
+
+
+def test_each_file_is_kept_in_every_tier(media, tmp_path):
+    extract(str(media), tmp_path / "one", sampling="even:2", view="crops64x2")
+    extract(str(media), tmp_path / "clean", sampling="even:2", view="crops64x2", tiers="clean")
+    dataset, clean = Dataset(tmp_path / "one"), Dataset(tmp_path / "clean")
+    assert dataset.tiers == ["clean", "web", "hard"]
+    every = np.arange(len(dataset))
+    assert (dataset.views(every) == clean.views(every)).all()
+    stored = dataset.stored(every)
+    for number, tier in enumerate(dataset.tiers):
+        assert (dataset.views(every, tier) == stored[:, 2 * number : 2 * number + 2]).all()
+    assert (dataset.views(every, "web") != dataset.views(every)).any(axis=(1, 2, 3, 4)).all()
+    deliveries = dataset.manifest.column("deliveries").to_pylist()
+    assert all(clean == "" and web and hard for clean, web, hard in deliveries)
+    frames = [row for row in dataset.manifest.to_pylist() if row["kind"] == "frame"]
+    assert len({(row["path"], *row["deliveries"]) for row in frames}) == len({row["path"] for row in frames})
