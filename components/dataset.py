@@ -107,6 +107,16 @@ class Dataset:
         return self.card["digest"]
 
     @property
+    def version(self) -> str:
+        """Its name as a data version, 12 hexadecimal digits: of all that is in it but where its media lay."""
+        digest = hashlib.sha256(self.digest.encode())
+        for name in ("manifest.parquet", "rejections.parquet"):
+            digest.update((self.directory / name).read_bytes())
+        card = {name: value for name, value in self.card.items() if name != "media"}
+        digest.update(json.dumps(card, sort_keys=True).encode())
+        return digest.hexdigest()[:12]
+
+    @property
     def view_shape(self) -> tuple[int, int, int, int]:
         """(views, size, size, 3)."""
         return tuple(self.card["view_shape"])

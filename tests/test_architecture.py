@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("extraction", "preprocessing", "training", "evaluation", "registration", "prediction")
+ROOMS = ("extraction", "preprocessing", "training", "evaluation", "registration", "prediction", "versions")
 PYTHON = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py")])
 FACES = [path for path in PYTHON if path.name == "component.py"]
 

@@ -33,6 +33,7 @@ COMMANDS = {
         "register": "stage 5: the gate and the registry",
     },
     "History": {
+        "data": "versions of datasets: snapshot, push, pull, list, diff",
         "records": "look up runs, media, results and promotions; export, import, migrate",
     },
     "Machines": {

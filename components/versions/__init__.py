@@ -1,0 +1,1 @@
+"""Versions of datasets: snapshots in the user's own Git repository, their bytes kept by DVC."""
