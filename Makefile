@@ -48,7 +48,8 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 images: ## Build the images of the steps, the training one without CUDA (ARGS="--build-arg VARIANT=gpu" for it)
 	for name in media registration training; do \
 	  docker build -q -f images/$$name/Dockerfile -t ai-vs-real-$$name-python:$(VERSION) \
-	    --build-arg VERSION=$(VERSION) --build-arg COMMIT=$$(git rev-parse HEAD) --build-arg VARIANT=cpu $(ARGS) . || exit 1; \
+	    --build-arg VERSION=$(VERSION) --build-arg COMMIT=$$(git rev-parse HEAD)$$(test -z "$$(git status --porcelain)" || echo -dirty) \
+	    --build-arg BRANCH=$$(git branch --show-current) --build-arg VARIANT=cpu $(ARGS) . || exit 1; \
 	done
 
 .PHONY: test-images

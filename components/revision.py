@@ -11,7 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from components.errors import InputError
+
 COMMIT, BRANCH = "GIT_COMMIT", "GIT_BRANCH"
+POLICY = "AI_VS_REAL_PROMOTE_DIRTY"  # where a detector made by uncommitted code may be promoted
+POLICIES = ("local", "never", "always")  # the first is the default: on a machine of one's own, not on a cluster
+_CLUSTER = "KUBERNETES_SERVICE_HOST"  # which Kubernetes sets in every pod
 _DIRTY = "-dirty"
 _WAIT_S = 10
 
@@ -69,6 +74,26 @@ def revision(directory: Path = Path(__file__).parent) -> Revision:
 def of_document(document: Any) -> Revision:
     """Return the revision that a record or a card holds; an unknown one where it holds none."""
     return Revision(**document) if isinstance(document, dict) else Revision()
+
+
+def barred(made_by: Revision) -> str:
+    """Return why a detector must not be promoted for the code that made it; empty where it may be.
+
+    Args:
+        made_by: The revision of that code.
+
+    Raises:
+        InputError: AI_VS_REAL_PROMOTE_DIRTY is not one of `POLICIES`.
+    """
+    policy = os.environ.get(POLICY) or POLICIES[0]
+    if policy not in POLICIES:
+        raise InputError(f"{POLICY} is {policy!r}; it must be {', '.join(POLICIES)}")
+    on_cluster = bool(os.environ.get(_CLUSTER))
+    if not made_by.dirty or policy == "always" or (policy == "local" and not on_cluster):
+        return ""
+    where = " on a cluster" if policy == "local" else ""
+    said = f"its code had changes that are in no commit ({made_by}), and {POLICY}={policy} bars it{where}"
+    return f"{said}: commit them and train again"
 
 
 def _git(directory: Path, *arguments: str) -> str:

@@ -16,6 +16,7 @@ from components.records import DuplicateError, Records, open_records
 from components.registration.gate import Check, Decision, Gate, decide
 from components.registration.history import GATE, PROMOTED, REFUSED, Event, History, called
 from components.registration.report import write_page
+from components.revision import barred, of_document
 from components.runtime import verify
 
 EVALUATION = "evaluation.json"  # as it is kept with a version
@@ -67,7 +68,8 @@ def register(
         raise InputError(f"{evaluation} judges another detector than {model}; evaluate this one first")
     verify(model, card)
     policy = Gate.parse(gate)
-    question = _digest(model_name, judged.to_json(), str(policy))
+    uncommitted = barred(of_document(card.get("revision")))
+    question = _digest(model_name, judged.to_json(), str(policy), *filter(None, [uncommitted]))
     with open_records() as records:
         history = History(records, model_name)
         while True:
@@ -77,6 +79,8 @@ def register(
                 event = known
                 break
             decision = judge(judged, policy, champion, history.rolled_back(card["digest"]))
+            if uncommitted:
+                decision = Decision((*decision.checks, Check("code", False, uncommitted)))
             details = _details(question, policy, decision, judged, card)
             _record(records, details, card, judged)
             with suppress(DuplicateError):  # another process changed the champion meanwhile: decide again
@@ -166,6 +170,8 @@ def _details(
         "rows_digest": judged.rows_digest,
         "backbone": card.get("backbone", ""),
         "run_id": card.get("mlflow_run", ""),
+        "data_version": card.get("data_version", ""),
+        "revision": of_document(card.get("revision")).document(),
     }
 
 
@@ -174,7 +180,8 @@ def _record(records: Records, details: Mapping[str, Any], card: Mapping[str, Any
     shared = {key: details[key] for key in ("digest", "dataset_digest", "rows_digest")}
     results = {"candidate": _numbers(judged.candidate), "champion": _numbers(judged.champion)}
     records.put("results", {"_id": details["question"], "run": run, **shared, **results})
-    records.put("runs", {"_id": run, "type": "training", **shared, "card": card})
+    made_by = {key: details[key] for key in ("data_version", "revision")}
+    records.put("runs", {"_id": run, "type": "training", **shared, **made_by, "card": card})
 
 
 def _numbers(result: DetectorResult | None) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from components import page
+from components.revision import of_document
 
 
 def render(history: dict[str, list[dict[str, float]]], card: dict[str, Any]) -> str:
@@ -36,7 +37,8 @@ def render(history: dict[str, list[dict[str, float]]], card: dict[str, Any]) -> 
         ],
         lead=card.get("note")
         or f"{card['backbone']} from weights {card['weights']['name']}, recipe {card['recipe']}, view {card['view']}.",
-        footer=f"Detector {card['digest'][:12]}, dataset {card['dataset_digest'][:12]}, commit {card['commit'][:12]}",
+        footer=f"Detector {card['digest'][:12]}, dataset {card['dataset_digest'][:12]}, "
+        f"{of_document(card.get('revision'))}",
     )
 
 

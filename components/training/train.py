@@ -5,10 +5,8 @@ import hashlib
 import importlib
 import itertools
 import json
-import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +20,7 @@ from components import calibration, containers, detector, home, runtime, trackin
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
+from components.revision import revision
 from components.settings import DEFAULTS, check, names_of
 from components.training import curves, data, devices, model, phases, recipes
 
@@ -117,7 +116,7 @@ def train(
         )
     card = _card(rows, wanted) | {"devices": devices.kinds()[: team.count]}
     say("train", f"in {wanted.precision} on {', '.join(card['devices'])}")
-    tags = {"commit": card["commit"], "dataset": rows.digest, **card["versions"]}
+    tags = {**_revision_tags(card), "dataset": rows.digest, "data_version": rows.version, **card["versions"]}
     with _alone(work), tracking.TrackedRun(name=f"train {wanted.backbone}") as run:
         run.log(params=card["settings"] | {"view": card["view"], "sampling": card["sampling"]}, tags=tags)
         card["mlflow_run"] = run.run_id
@@ -172,7 +171,8 @@ def _card(rows: Dataset, wanted: Settings) -> dict[str, Any]:
         "labels": list(LABELS),
         "dataset_digest": rows.digest,
         "note": rows.card.get("note", ""),
-        "commit": _commit(),
+        "data_version": rows.version,
+        "revision": revision().document(),
         "versions": {
             "ai-vs-real": containers.VERSION,
             "python": platform.python_version(),
@@ -182,16 +182,9 @@ def _card(rows: Dataset, wanted: Settings) -> dict[str, Any]:
     }
 
 
+def _revision_tags(card: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in card["revision"].items() if value not in ("", None)}
+
+
 def _backend_version() -> str:
     return importlib.import_module(keras.backend.backend()).__version__
-
-
-def _commit() -> str:
-    """Return the commit of the code: GIT_COMMIT where an image sets it, else git's answer, else empty."""
-    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return (
-            os.environ.get("GIT_COMMIT") or subprocess.check_output(asked, text=True, stderr=subprocess.DEVNULL).strip()
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""

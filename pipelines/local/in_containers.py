@@ -7,7 +7,14 @@ from typing import Any
 from components.errors import InputError
 
 # What the steps take from the environment; kfp gives a container none of it.
-PASSED = ("MONGODB_URI", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "GIT_COMMIT")
+PASSED = (
+    "MONGODB_URI",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "GIT_COMMIT",
+    "GIT_BRANCH",
+)
 
 
 def docker_runner(home: Path, *paths: Path, pipeline: Path) -> Any:

@@ -110,3 +110,20 @@ def test_nothing_is_registered_where_the_records_cannot_be_written(registry_home
         entry(make("first"))
     (registry_home / "records.db").unlink()
     assert registry.versions(NAME) == []
+
+
+def test_a_detector_of_uncommitted_code_is_registered_on_a_cluster_and_not_promoted(registry_home, make, monkeypatch):
+    model, evaluation = make("candidate")
+    card = json.loads((model / "card.json").read_text())
+    card["revision"] = {"commit": "a" * 40, "branch": "main", "dirty": True}
+    card["data_version"] = "0123456789ab"
+    (model / "card.json").write_text(json.dumps(card))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    refused = register(model, evaluation, model_name="m", gate=GATE)
+    assert refused["decision"] == "refused"
+    assert "in no commit" in refused["reasons"][0]
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    assert register(model, evaluation, model_name="m", gate=GATE)["decision"] == "promoted"
+    with open_records() as records:
+        (run,) = records.find("runs", {"data_version": "0123456789ab", "revision.dirty": True})
+        assert run["digest"] == card["digest"]
