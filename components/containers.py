@@ -3,7 +3,9 @@
 Tags are immutable: the package version, so a new version is a new image and the pipeline's cache starts afresh.
 """
 
-VERSION = "0.1.0"
+from importlib import metadata
+
+VERSION = metadata.version("ai-vs-real")  # of pyproject.toml, as it was installed
 
 
 def reference(name: str) -> str:

@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from components.errors import InputError
 from components.servers import timeout_s
@@ -23,6 +24,21 @@ def machine() -> Iterator[Finding]:
     yield _disk()
     yield in_time("MLflow", lambda: mlflow(os.environ.get("MLFLOW_TRACKING_URI", "")))
     yield in_time("MongoDB", lambda: mongodb(os.environ.get("MONGODB_URI", "")))
+
+
+def settings(given: Mapping[str, Any]) -> Finding:
+    """Look whether a run would accept its settings, and whether the weights that training starts from can be had.
+
+    Args:
+        given: The settings that differ from their defaults.
+    """
+    from pipelines.steps.validation import validate
+
+    try:
+        values = validate(given)
+    except InputError as error:
+        return Finding("settings", False, line_of(error))
+    return Finding("settings", True, f"accepted; {values['backbone']} from weights {values['weights']}")
 
 
 def in_time(what: str, look: Callable[[], Finding]) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands.options import add_pipeline_options, pipeline_arguments
 from pipelines.commands.submit import add_server_options, server_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--bucket", default="", metavar="URI", help="gs://NAME/PREFIX that runs shall write to")
     command.add_argument("--context", default="", help="of kubectl's configuration (the current one)")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    add_pipeline_options(command)
     add_server_options(command)
     command.set_defaults(run=_doctor)
 
@@ -57,6 +59,7 @@ def _look(options: argparse.Namespace) -> "Iterator[Finding]":
     from pipelines.cluster.package import package_for
 
     yield from services.machine()
+    yield services.settings(pipeline_arguments(options))
     if options.bucket:
         yield services.in_time("bucket", lambda: services.bucket(options.bucket))
     server = server_of(options)

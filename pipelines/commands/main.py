@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from components.containers import VERSION
 from components.errors import InputError
 from components.home import run_home, unwritable
 from components.redaction import redact, safe_cause
@@ -131,6 +130,14 @@ class _HelpAll(argparse.Action):
         parser.exit()
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: Any, *_: Any) -> None:
+        from components.containers import VERSION
+
+        print(VERSION)
+        parser.exit()
+
+
 class _Overview(Parser):
     """The parser above the commands; its help lists them in groups."""
 
@@ -151,7 +158,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     names = [name for group in COMMANDS.values() for name in group]
     parser = _Overview(prog="ai-vs-real", description="Decides whether media are real or AI-generated.")
-    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     if named in names:

@@ -52,7 +52,9 @@ def server_of(options: argparse.Namespace) -> "Server":
 def add_parser(commands: Any) -> None:
     """Add the command `submit`."""
     command = commands.add_parser("submit", description=_submit.__doc__)
-    command.add_argument("media", nargs="?", default="", help="gs://BUCKET/PREFIX, or a path that the pods see")
+    command.add_argument(
+        "media", nargs="?", default="", metavar="MEDIA", help="gs://BUCKET/PREFIX, or a path that the pods see"
+    )
     add_pipeline_options(command)
     command.add_argument("--pipeline", type=Path, metavar="FILE", help="another compiled pipeline; parameters by --set")
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter by name")
@@ -69,6 +71,9 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--interval", type=float, default=10.0, metavar="SECONDS", help="between looks (%(default)g)")
     command.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    command.add_argument(
+        "--no-weights-check", action="store_true", help="the pods have weights that this machine does not see"
+    )
     command.add_argument("--context", default="", help="of kubectl's configuration, to read pods and their events")
     add_server_options(command)
     command.set_defaults(run=_submit)
@@ -87,6 +92,8 @@ def _submit(options: argparse.Namespace) -> int:
         raise InputError("--wait follows one run, --schedule makes many; leave one of them out")
     with package_for(options.pipeline, options.cluster) as package:
         arguments = package.typed(_arguments(options))
+        if options.pipeline is None:
+            arguments = _checked(arguments, weights=not options.no_weights_check)
         default = package.name if schedule else f"{package.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         more = {"experiment": options.experiment, "name": options.name or default, "root": options.root}
         more |= {"schedule": schedule, "account": options.account}
@@ -160,6 +167,14 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--set {item!r} has no =; give --set NAME=VALUE")
         arguments[name] = value
     return arguments
+
+
+def _checked(arguments: Mapping[str, Any], weights: bool) -> dict[str, Any]:
+    from components.settings import SETTINGS, completed
+    from pipelines.steps.validation import validate
+
+    validate({name: value for name, value in arguments.items() if name in SETTINGS}, weights=weights)
+    return completed(arguments)
 
 
 def _say(line: str) -> None:

@@ -8,12 +8,15 @@ from components import settings
 from components.errors import InputError
 
 
-def validate(given: Mapping[str, Any], names: tuple[str, ...] = tuple(settings.SETTINGS)) -> dict[str, Any]:
+def validate(
+    given: Mapping[str, Any], names: tuple[str, ...] = tuple(settings.SETTINGS), *, weights: bool = True
+) -> dict[str, Any]:
     """Check settings as the steps will read them, and the weights that training starts from.
 
     Args:
         given: By name; a setting that is missing has its default.
         names: Of the settings to check.
+        weights: Whether to look for the weights from this machine.
 
     Returns:
         The settings of these names, with the defaults.
@@ -31,7 +34,8 @@ def validate(given: Mapping[str, Any], names: tuple[str, ...] = tuple(settings.S
         from components.training import backbones, recipes
 
         recipes.resolved(every)
-        backbones.check_weights(every["backbone"], every["weights"])
+        if weights:
+            backbones.check_weights(every["backbone"], every["weights"])
     return values
 
 

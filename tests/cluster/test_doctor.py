@@ -1,4 +1,3 @@
-import argparse
 import base64
 import http.server
 import json
@@ -14,6 +13,7 @@ from pipelines.cluster import fitness, services
 from pipelines.cluster import kubeflow as client_side
 from pipelines.cluster.finding import Finding
 from pipelines.commands import doctor
+from pipelines.commands.main import Parser
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def command(monkeypatch, home):
     for name in ("KF_PIPELINES_ENDPOINT", client_side.TOKEN, client_side.COOKIES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(services, "DISK_BYTES", 2**20)
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     doctor.add_parser(parser.add_subparsers())
 
     def run(*arguments):
-        options = parser.parse_args(["doctor", *map(str, arguments)])
+        options = parser.parse_args(["doctor", "--weights", "none", *map(str, arguments)])
         return options.run(options)
 
     return run
@@ -100,6 +100,15 @@ def test_nothing_lacks_on_a_whole_cluster(whole, command, capsys):
     assert findings["quota ai-vs-real, requests.cpu"]["found"] == "1500m of 16 used"
     assert findings["config map ai-vs-real-config"]["found"] == "has MLFLOW_TRACKING_URI"
     assert "FFmpeg" in findings
+
+
+def test_settings_and_weights_that_a_run_would_refuse_are_a_failure(command, capsys, tmp_path):
+    code, findings = looked(capsys, command)
+    assert findings["settings"]["found"] == "accepted; efficientnetb0 from weights none"
+    for arguments, words in ((["--gate", "best"], "gate 'best'"), (["--weights", tmp_path / "a.h5"], "a.h5")):
+        code, findings = looked(capsys, command, *arguments)
+        assert code == 1
+        assert words in findings["settings"]["found"]
 
 
 def test_lines_say_what_is_found_needed_and_to_be_done(whole, command, capsys):

@@ -1,4 +1,3 @@
-import argparse
 import json
 
 import pytest
@@ -7,6 +6,7 @@ import yaml
 from components.errors import InputError
 from pipelines.cluster import jobs
 from pipelines.commands import job
+from pipelines.commands.main import Parser
 
 COMPLETE = {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}
 FAILED = {
@@ -30,7 +30,7 @@ def pod(name, phase, node="", reason="", created="2026-01-01T00:00:00Z"):
 def command(apiserver, monkeypatch):
     """Run `ai-vs-real job` with some arguments; returns its exit code."""
     monkeypatch.setattr(jobs, "INTERVAL_S", 0.01)
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     job.add_parser(parser.add_subparsers())
 
     def run(*arguments):

@@ -1,4 +1,3 @@
-import argparse
 import json
 import socket
 
@@ -11,6 +10,7 @@ from pipelines.cluster.following import follow
 from pipelines.cluster.kubeflow import Server
 from pipelines.cluster.package import Package
 from pipelines.commands import submit
+from pipelines.commands.main import Parser
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def command(monkeypatch, kubeflow):
     """Run `ai-vs-real submit` with some arguments against the server; returns its exit code."""
     for name in ("KF_PIPELINES_ENDPOINT", client_side.TOKEN, client_side.COOKIES):
         monkeypatch.delenv(name, raising=False)
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     submit.add_parser(parser.add_subparsers())
 
     def run(*arguments):
@@ -64,7 +64,7 @@ def test_a_second_run_finds_pipeline_version_and_experiment(kubeflow, compiled, 
 
 
 def test_the_shipped_pipeline_is_what_is_sent_by_default(kubeflow, command):
-    assert command("gs://bucket/media", "--epochs", "2", "--seed", "5") == 0
+    assert command("gs://bucket/media", "--no-weights-check", "--epochs", "2", "--seed", "5") == 0
     [run] = kubeflow.runs.values()
     assert run.runtime_config.parameters == {"media": "gs://bucket/media", "epochs": 2, "seed": 5}
     assert {pipeline.display_name for pipeline in kubeflow.pipelines.values()} == {"ai-vs-real-training"}
@@ -73,8 +73,8 @@ def test_the_shipped_pipeline_is_what_is_sent_by_default(kubeflow, command):
 def test_another_cluster_is_another_platform_document(kubeflow, command, tmp_path):
     cluster = tmp_path / "cluster.yaml"
     cluster.write_text("accelerators: 2\ngpu_nodes: {pool: a100}\n")
-    assert command("gs://bucket/media") == 0
-    assert command("gs://bucket/media", "--cluster", cluster) == 0
+    assert command("gs://bucket/media", "--no-weights-check") == 0
+    assert command("gs://bucket/media", "--no-weights-check", "--cluster", cluster) == 0
     first, second = (
         kubeflow.versions[run.pipeline_version_reference.pipeline_version_id] for run in kubeflow.runs.values()
     )
@@ -169,7 +169,7 @@ def test_one_upload_makes_one_version(kubeflow, compiled, command):
 
 def test_no_document_is_dropped_by_the_server(kubeflow, command):
     """A platform document with a key that the server does not know is dropped without a word."""
-    assert command("gs://bucket/media") == 0
+    assert command("gs://bucket/media", "--no-weights-check") == 0
     [version] = kubeflow.versions.values()
     assert "kubernetes" in version.pipeline_spec["platform_spec"]["platforms"]
 
@@ -289,3 +289,19 @@ def test_a_server_that_is_not_there_is_named():
         with pytest.raises(InputError, match=f"cannot be reached at {url} .*Connection refused.*give --host") as caught:
             Server(url).connect()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--gate", "best", "gate 'best'"),
+        ("--weights", "absent.h5", "absent.h5"),
+        ("--recipe", "fast", "recipe is 'fast'"),
+    ],
+)
+def test_what_a_step_would_refuse_is_refused_before_anything_is_sent(kubeflow, command, option, value, words):
+    settings = {"--weights": "none", option: value}
+    with pytest.raises(InputError, match=words):
+        command("gs://bucket/media", *[word for pair in settings.items() for word in pair])
+    assert not kubeflow.runs
+    command("gs://bucket/media", "--weights", "absent.h5", "--no-weights-check", "--dry-run")

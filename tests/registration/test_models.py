@@ -1,6 +1,5 @@
 """`ai-vs-real models`, as a user types it."""
 
-import argparse
 import json
 
 import pytest
@@ -9,6 +8,7 @@ from components import registry
 from components.errors import InputError
 from components.registration.register import register
 from pipelines.commands import models
+from pipelines.commands.main import Parser
 
 GATE = "roc_auc+0.01,roc_auc>=0.7"
 
@@ -18,7 +18,7 @@ def ask(capsys):
     """Return a function that runs `models` with arguments and returns what it prints, parsed where --json is given."""
 
     def run(*arguments):
-        parser = argparse.ArgumentParser()
+        parser = Parser()
         models.add_parser(parser.add_subparsers())
         capsys.readouterr()
         options = parser.parse_args(["models", *arguments])
