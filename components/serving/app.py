@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,6 +122,7 @@ def create_app(
     model_name: str = "ai-vs-real",
     keys: Sequence[str] = (),
     hosts: Sequence[str] = (),
+    at_end: Callable[[], Awaitable[Any]] | None = None,
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
@@ -132,6 +133,7 @@ def create_app(
         model_name: Name of the registered model.
         keys: API keys; empty: none is asked for.
         hosts: Names under which it may be called; empty for any.
+        at_end: Is awaited when the last request has been answered.
     """
     bounds = bounds or Bounds()
     service = Service(champion, bounds, review, model_name)
@@ -142,6 +144,8 @@ def create_app(
         yield
         champion.close()
         await asyncio.to_thread(service.desk.close)
+        if at_end:
+            await at_end()
 
     app = FastAPI(
         title="ai-vs-real",

@@ -15,6 +15,8 @@ class Bounds:
         upload_seconds: From the first byte of a request to its last.
         answer_seconds: From a whole upload to its answer, the wait in the queue included.
         link_seconds: For the download of a link.
+        read_seconds: For the decoding of one file, in a process of its own.
+        read_megabytes: Memory of that process, in 2**20 bytes.
         at_once: Files that are examined at the same time.
         queued: Files that wait beyond those; further ones are answered with 429.
         private_links: Whether links to private addresses are followed; for closed networks alone.
@@ -25,6 +27,8 @@ class Bounds:
     upload_seconds: float = 120.0
     answer_seconds: float = 120.0
     link_seconds: float = 30.0
+    read_seconds: float = 60.0
+    read_megabytes: int = 520
     at_once: int = field(default_factory=lambda: max(1, os.cpu_count() or 1))
     queued: int = 32
     private_links: bool = False

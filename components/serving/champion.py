@@ -114,7 +114,7 @@ def champion_of(model_name: str, open_examiner: Callable[..., Any], every_s: flo
 
     Args:
         model_name: Name of the registered model.
-        open_examiner: Loads a detector from its directory; takes `model_name` and `version` as well.
+        open_examiner: Loads a detector from its directory and what the receipt says of where it comes from.
         every_s: Seconds between two looks at the registry.
     """
     from components import registry
@@ -125,7 +125,8 @@ def champion_of(model_name: str, open_examiner: Callable[..., Any], every_s: flo
             return None
 
         def load() -> Served:
-            examiner = open_examiner(registry.fetch(version), model_name=model_name, version=version.version)
+            origin = {"model": model_name, "version": version.version, "alias": registry.CHAMPION}
+            examiner = open_examiner(registry.fetch(version), origin)
             return Served(examiner, version.version, version.digest, time.time())
 
         return Candidate((version.name, version.version, version.digest), load)
@@ -143,7 +144,7 @@ def detector_in(directory: Path, open_examiner: Callable[..., Any]) -> Champion:
         raise InputError(f"{directory} is not a directory; name the directory of a detector")
 
     def load() -> Served:
-        examiner = open_examiner(directory, model_name="", version="")
+        examiner = open_examiner(directory, {})
         return Served(examiner, "", examiner.card["digest"], time.time())
 
     return Champion(lambda: Candidate((str(directory),), load), every_s=0.0)
