@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from components.errors import InputError
 from components.evaluation_result import METRICS
 from components.home import run_home
 from pipelines.commands.options import add_pipeline_options, pipeline_arguments
@@ -18,6 +19,7 @@ def add_parser(commands: Any) -> None:
         "media", nargs="?", default="", metavar="MEDIA", help="labelled directory or list (the sample set)"
     )
     add_pipeline_options(command)
+    command.add_argument("--with-review", action="store_true", help="add the accepted files of the review set")
     command.add_argument("--no-step-cache", action="store_true", help="run every step again")
     command.add_argument("--in-containers", action="store_true", help="run the steps in their images (make images)")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
@@ -26,11 +28,16 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the compiled training pipeline on this machine, from labelled media to a judged, registered detector."""
-    from pipelines.local.run import run_training
+    from pipelines.local.run import run_training, with_review
 
     arguments = pipeline_arguments(options)
-    runner = _containers(options.media, arguments) if options.in_containers else None
-    result = run_training(options.media, arguments, cache=not options.no_step_cache, runner=runner)
+    media = options.media
+    if options.with_review:
+        if not media:
+            raise InputError("--with-review needs MEDIA: name the labelled media that the review set is added to")
+        media = with_review(media)
+    runner = _containers(media, arguments) if options.in_containers else None
+    result = run_training(media, arguments, cache=not options.no_step_cache, runner=runner)
     print(json.dumps(result, indent=1) if options.json else _in_words(result))
 
 

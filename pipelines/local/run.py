@@ -1,6 +1,7 @@
 """One run of the training pipeline on this machine, from its arguments to what a person and a program learn of it."""
 
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.containers import VERSION
+from components.dataset import LABELS
 from components.errors import InputError
 from components.evaluation_result import EvaluationResult, as_plain
 from components.home import run_home
@@ -76,6 +78,44 @@ def run_training(
         record["outcome"] = "completed"
         record |= summary(result, home, record["_id"])
     return record
+
+
+def with_review(media: str) -> str:
+    """Write a list of labelled media and of the accepted files of the review set, as the source `review`.
+
+    Args:
+        media: A labelled directory or list.
+
+    Returns:
+        The list, in the run home; its name follows from its content.
+
+    Raises:
+        InputError: No file of the review set has been accepted.
+    """
+    from components.extraction.sources import list_media
+    from components.review import SOURCE, ReviewSet
+
+    review = ReviewSet(run_home())
+    accepted = review.entries("accepted")
+    if not accepted:
+        raise InputError("no file of the review set has been accepted; see ai-vs-real review list")
+    rows = [
+        {
+            "path": os.path.abspath(item.location) if "://" not in item.location else item.location,
+            "label": LABELS[item.label],
+            "source": item.source,
+            "group": item.group,
+            "split": item.split,
+        }
+        for item in list_media(media)
+    ]
+    rows += [{"path": str(review.directory / entry.path), "label": entry.claim, "source": SOURCE} for entry in accepted]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    path = review.directory / f"media-{hashlib.sha256(content.encode()).hexdigest()[:16]}.jsonl"
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(content, encoding="utf-8")
+    os.replace(part, path)
+    return str(path)
 
 
 def reach_servers() -> None:
