@@ -30,7 +30,7 @@ def calibrate(
         dataset: The dataset that it was trained on.
         rounds: Degradations drawn for each picture and clip, besides the clean one.
         error_rate: Share of real media that may be called fake, and of fakes called real; what would go beyond
-            becomes "inconclusive".
+            becomes "unsure".
         seed: Of the degradations.
 
     Returns:
@@ -140,7 +140,7 @@ def _fit_logistic(features: list[Any], labels: np.ndarray, shares: np.ndarray, l
 
 
 def abstention(labels: np.ndarray, probabilities: np.ndarray, error_rate: float) -> dict[str, float]:
-    """Choose the band of probabilities in which the answer is "inconclusive".
+    """Choose the band of probabilities in which the answer is "unsure".
 
     Args:
         labels: int, (units,).

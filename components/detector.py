@@ -69,10 +69,10 @@ class Detector:
         return calibrated(self.card, logits, kind)
 
     def verdict(self, probability: float) -> str:
-        """Say "real", "fake" or, inside the card's abstention band, "inconclusive"."""
+        """Say "real", "fake" or, inside the card's abstention band, "unsure"."""
         band = self.card.get("abstention", {"low": self.threshold, "high": self.threshold})
         if band["low"] <= probability < band["high"]:
-            return "inconclusive"
+            return "unsure"
         return "fake" if probability >= band["high"] else "real"
 
 

@@ -3,11 +3,12 @@
 import numpy as np
 
 from components import detector as detectors
+from components import runtime
 
 SIZE = 16
 
 
-def write_detector(directory, *, slope=0.06, centre=130.0, size=SIZE, card=None):
+def write_detector(directory, *, slope=0.06, centre=130.0, size=SIZE, card=None, export=False):
     """Save a detector that looks at the brightness alone: logit = slope * (mean - centre)."""
     import keras
 
@@ -21,4 +22,8 @@ def write_detector(directory, *, slope=0.06, centre=130.0, size=SIZE, card=None)
         model,
         {"view": f"resize{size}", "sampling": "even:3", "delivery": "as-is", "threshold": 0.5, **(card or {})},
     )
+    if export:
+        random = np.random.default_rng(0)
+        views = random.integers(0, 256, (4, 1, 1, size, size, 3), dtype=np.uint8)
+        runtime.export(directory, model, [(rows, "picture") for rows in views])
     return directory

@@ -136,8 +136,9 @@ def test_the_champion_answers_for_pictures_and_clips(first, media, tmp_path):
     assert done.returncode == 2, done.stderr
     document = json.loads(done.stdout)
     picture, clip, words = document["answers"]
-    assert document["model_version"] == "1"
-    assert picture["verdict"] in ("real", "fake", "inconclusive")
+    assert picture["receipt"]["version"] == "1"
+    assert picture["receipt"]["alias"] == "champion"
+    assert picture["verdict"] in ("real", "fake", "unsure")
     assert 0 <= picture["probability"] <= 1
     assert (picture["kind"], clip["kind"]) == ("picture", "clip")
     assert words["verdict"] is None

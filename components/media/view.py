@@ -227,6 +227,7 @@ def read_views(
     conditions: Sequence[str] = (degradation_names.CLEAN,),
     *,
     held_out: bool = False,
+    whole: bool = False,
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Read the views of a file: one row for a picture, one for each sampled frame of a video or animation.
 
@@ -238,6 +239,8 @@ def read_views(
         conditions: "clean" and names of degradations: the views are those of the file under each, condition by
             condition. What a tier or a chain does is drawn for the file, by its content, and alike for all frames.
         held_out: Draw the parameters that judge, not those of training.
+        whole: Decode at full resolution even where less would do, as for more conditions than "clean": a reduced
+            decoding gives nearly the same views, but not the same bits.
 
     Yields:
         The views, uint8, (conditions * views, size, size, 3), and the manifest's columns that the file tells.
@@ -246,7 +249,7 @@ def read_views(
         MediaError: The file gives no pixels.
     """
     try:
-        yield from _read(Path(path), sampling, Looks(view, delivery, tuple(conditions), held_out))
+        yield from _read(Path(path), sampling, Looks(view, delivery, tuple(conditions), held_out, whole))
     except (MediaError, InputError):
         raise
     except Exception as error:  # a decoder may raise anything; it is the end of this file and of nothing else
@@ -285,11 +288,12 @@ class Looks:
     delivery: Delivery
     conditions: tuple[str, ...]
     held_out: bool
+    whole: bool = False
 
     @property
     def at_least(self) -> int | None:
         """The shorter side that must survive decoding, in pixels; None where all of the resolution is needed."""
-        untouched = self.delivery.kind == "as-is" and self.conditions == (degradation_names.CLEAN,)
+        untouched = not self.whole and self.delivery.kind == "as-is" and self.conditions == (degradation_names.CLEAN,)
         return self.view.at_least if untouched else None
 
     def drawn(self, content: str, kind: str) -> list[tuple[str, str]]:

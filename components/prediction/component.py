@@ -15,6 +15,6 @@ def check_media(media: str, model_name: str, version: str, verdicts: dsl.Output[
         version: Version or alias in the registry.
         verdicts: A line of JSON for each file.
     """
-    from components.prediction.verdict import check_media
+    from components.prediction.scoring import check_media
 
     check_media(media, model_name, version, verdicts.path)

@@ -1,148 +1,173 @@
-"""Ask a detector about files: real, fake, and how sure."""
+"""What is answered about a file, and the rule that makes it: real, fake or unsure."""
 
-import json
-import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
+from components.media.degradation_names import describe
+from components.runtime import verdict_of
 
-from components.detector import Detector
-from components.errors import InputError
-from components.evaluation_result import in_words
-from components.media import degradations
-from components.progress import follow
-
-# What a platform does to a file on its way: the answer must survive it.
-DELIVERIES = ("jpeg:75", "scale:0.5", "crop:0.8")
+REAL, FAKE, UNSURE = "real", "fake", "unsure"
 
 
-def check(
-    paths: Iterable[str | Path], detector: str | Path, *, version: str = "", delivery_test: bool = False
-) -> Iterator[dict[str, Any]]:
-    """Give the verdict on each file, through the same path from file to pixels as in training.
+@dataclass(frozen=True)
+class Delivered:
+    """The answer after something that happens to files on their way.
+
+    Attributes:
+        name: The degradation, such as "jpeg:75".
+        words: The same for a reader.
+        probability: Of fake after it, in [0, 1].
+        verdict: What that probability alone says: real or fake, by the threshold.
+    """
+
+    name: str
+    words: str
+    probability: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One frame of a video: its time in seconds and its own probability of fake, in [0, 1]."""
+
+    time_s: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a video whose frames are each fake by the band: from, to (seconds) and worst probability."""
+
+    start_s: float
+    end_s: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer about one file.
+
+    Attributes:
+        path: The file, as it was named.
+        kind: picture or clip; None for a file that cannot be read.
+        verdict: real, fake or unsure; None for a file that cannot be read.
+        reason: Why it is unsure, a sentence; else empty.
+        probability: Of fake, calibrated, in [0, 1].
+        error: Why the file cannot be read, else None.
+        frames: How many frames were looked at; 1 for a picture.
+        band: `low` and `high`: between them the probability alone decides nothing.
+        familiarity: `score`, `threshold`, `familiar` and `nearest` (a source); None where the detector states none.
+        deliveries: The delivery test: the answer after each delivery.
+        timeline: Of a video, in order.
+        segments: Of a video: where it looks fake.
+        provenance: What the file says of its origin: `c2pa` and `metadata`; never part of the verdict.
+        nearest: The nearest training media by perceptual hash.
+        receipt: By what and from what this answer was made.
+        limits: What the detector must not be used for, a sentence each.
+        heat_map: A PNG as a data URI: where it looks fake (orange) and real (teal); None unless asked for.
+        heat_map_time_s: Of a video, the time of the frame in it.
+    """
+
+    path: str
+    kind: str | None = None
+    verdict: str | None = None
+    reason: str = ""
+    probability: float | None = None
+    error: str | None = None
+    frames: int = 0
+    band: Mapping[str, float] = field(default_factory=dict)
+    familiarity: Mapping[str, Any] | None = None
+    deliveries: Sequence[Delivered] = ()
+    timeline: Sequence[Moment] = ()
+    segments: Sequence[Segment] = ()
+    provenance: Mapping[str, Any] = field(default_factory=lambda: {"c2pa": None, "metadata": []})
+    nearest: Sequence[Mapping[str, Any]] = ()
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+    limits: Sequence[str] = ()
+    heat_map: str | None = None
+    heat_map_time_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as plain dictionaries, lists, text and numbers."""
+        return asdict(self)
+
+
+def decide(
+    card: Mapping[str, Any],
+    probability: float,
+    delivered: Mapping[str, float],
+    familiarity: Mapping[str, Any] | None,
+) -> tuple[str, str, list[Delivered]]:
+    """Decide on a file.
+
+    It is unsure where the probability lies inside the card's band, where the answer changes with the delivery, or
+    where the file is unlike everything that the detector was trained on.
 
     Args:
-        paths: Pictures and videos.
-        detector: Directory of the detector.
-        version: Its version in the registry, for the answer.
-        delivery_test: Ask again after recompression, at half scale and cropped; an answer that flips is inconclusive.
+        card: The detector's card.
+        probability: Of fake, calibrated.
+        delivered: The same after each delivery of the test.
+        familiarity: `familiar` and `nearest`, or None where it was not measured.
 
-    Yields:
-        For each file, in order: path, verdict ("real", "fake" or "inconclusive"; None for a file that cannot be read),
-        reason (a sentence on an inconclusive verdict, else empty), probability of fake in [0, 1], kind ("picture" or
-        "clip"), frames used, model version and digest, error (None, or why the file cannot be read); with the delivery
-        test also the probability after each delivery.
-
-    Raises:
-        InputError: There is no whole detector in the directory.
+    Returns:
+        The verdict, its reason (a sentence; empty for real and fake), and the delivery test in words.
     """
-    loaded = Detector(detector)
-    for path in paths:
-        yield {
-            "path": str(path),
-            **_answer(loaded, Path(path), delivery_test),
-            "model_version": version,
-            "model_digest": loaded.card["digest"],
-        }
-
-
-def check_media(media: str | Path, model_name: str, version: str, output: str | Path) -> None:
-    """Write the verdict on every file below a directory as lines of JSON.
-
-    Args:
-        media: The directory, or one file.
-        model_name: Name of the registered model.
-        version: Its version in the registry; empty for the champion.
-        output: The file to write, there whole or not at all.
-
-    Raises:
-        InputError: There is no media, no such model, or no such version.
-    """
-    from components import registry
-
-    media, output = Path(media), Path(output)
-    paths = [media] if media.is_file() else sorted(path for path in media.rglob("[!.]*") if path.is_file())
-    if not paths:
-        raise InputError(f"{media} holds no file; give a picture, a video, or a directory of them")
-    if not version:
-        champion = registry.find(model_name)
-        if champion is None:
-            raise InputError(f"{model_name!r} has no champion yet; train and promote one with ai-vs-real run")
-        version = champion.version
-    part = output.with_name(f".{output.name}.part")
-    with part.open("w", encoding="utf-8") as lines:
-        answers = check(paths, registry.download(model_name, version), version=version)
-        for answer in follow(answers, "check", "files", len(paths)):
-            lines.write(json.dumps(answer) + "\n")
-    os.replace(part, output)
-
-
-def _answer(detector: Detector, path: Path, delivery_test: bool) -> dict[str, Any]:
-    from components.media.pictures import MediaError
-
-    try:
-        views, kind = _read(detector, path)
-    except (MediaError, OSError) as error:
-        nothing = {"verdict": None, "reason": "", "probability": None, "kind": None, "frames": 0}
-        return {**nothing, "error": _reason(error)}
-    probability = _probability(detector, views, kind)
-    verdict = detector.verdict(probability)
-    delivered = {name: _delivered(detector, views, kind, name) for name in DELIVERIES} if delivery_test else {}
-    flips = [
-        name
+    threshold = float(card["threshold"])
+    after = [
+        Delivered(name, describe(name), value, FAKE if value >= threshold else REAL)
         for name, value in delivered.items()
-        if (value >= detector.threshold) != (probability >= detector.threshold)
     ]
+    verdict = verdict_of(card, probability)
+    side = FAKE if probability >= threshold else REAL
+    flips = [one.words for one in after if one.verdict != side]
     reason = ""
-    if verdict == "inconclusive":
-        reason = _too_close(detector, probability)
+    if not math.isfinite(probability):
+        reason = "the detector's answer is not a number"
+    elif verdict == UNSURE:
+        reason = _inside(card, probability)
+    elif familiarity and not familiarity["familiar"]:
+        verdict, reason = UNSURE, "unlike the media that the detector was trained on, so its probability means little"
     elif flips:
-        told = " and ".join(in_words(name) for name in flips)
-        verdict, reason = "inconclusive", f"no longer {verdict} when {told}: the answer hangs on how the file came"
-    answer = {"verdict": verdict, "reason": reason, "probability": probability, "kind": kind, "frames": len(views)}
-    return {**answer, **({"delivered": delivered} if delivery_test else {}), "error": None}
-
-
-def _probability(detector: Detector, views: np.ndarray, kind: str) -> float:
-    logits = detector.logits(views)
-    return detector.clip_probability(logits) if kind == "clip" else float(detector.calibrate(logits, "picture")[0])
-
-
-def _delivered(detector: Detector, views: np.ndarray, kind: str, name: str) -> float:
-    degraded = degradations.apply(name, views.reshape(-1, *views.shape[2:])).reshape(views.shape)
-    return _probability(detector, degraded, kind)
-
-
-def _too_close(detector: Detector, probability: float) -> str:
-    band = detector.card["abstention"]
-    if probability >= detector.threshold:
-        edge, rate = f"from {band['high']:.2f} on", f"{100 * band['false_positive_rate']:.0f} of 100 reals called fake"
-        return f"leans to fake at {probability:.2f}, but only {edge} are at most {rate} when media are degraded"
-    edge, rate = f"below {band['low']:.2f}", f"{100 * band['false_negative_rate']:.0f} of 100 fakes called real"
-    return f"leans to real at {probability:.2f}, but only {edge} are at most {rate} when media are degraded"
-
-
-def _read(detector: Detector, path: Path) -> tuple[np.ndarray, str]:
-    from components.media.videos import Sampling
-    from components.media.view import Delivery, ViewPolicy, read_views
-
-    card = detector.card
-    read = list(
-        read_views(
-            path,
-            ViewPolicy.parse(card["view"]),
-            Sampling.parse(card.get("sampling", "even:8")),
-            Delivery.parse(card.get("delivery", "as-is")),
+        reason = (
+            f"no longer {verdict} after {' and after '.join(flips)}: the answer depends on how the file was delivered"
         )
-    )
-    kind = "clip" if read[0][1]["kind"] == "frame" else "picture"
-    return np.stack([views for views, _ in read]), kind
+        verdict = UNSURE
+    return verdict, reason, after
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    reason, detail = getattr(error, "reason", str(error)), getattr(error, "detail", "")
-    return f"{reason}: {detail}" if detail else reason
+def _inside(card: Mapping[str, Any], probability: float) -> str:
+    band = card["abstention"]
+    if probability >= float(card["threshold"]):
+        rate = band.get("false_positive_rate")
+        answered = f'"fake" is only answered from {band["high"]:.2f} on'
+        cost = f" ({rate:.0%} false alarms on degraded media)" if rate is not None else ""
+    else:
+        rate = band.get("false_negative_rate")
+        answered = f'"real" is only answered below {band["low"]:.2f}'
+        cost = f" ({rate:.0%} miss rate on degraded media)" if rate is not None else ""
+    return f"probability of fake {probability:.2f}; {answered}{cost}"
+
+
+def segments_of(timeline: Sequence[Moment], high: float) -> list[Segment]:
+    """Return the stretches of a video whose frames are each fake: from half-way to the frame before, to the one after.
+
+    Args:
+        timeline: The frames, in order.
+        high: The probability from which a frame counts.
+    """
+    times = [moment.time_s for moment in timeline]
+    found: list[Segment] = []
+    for number, moment in enumerate(timeline):
+        if moment.probability < high:
+            continue
+        start = (times[number - 1] + times[number]) / 2 if number else times[0]
+        end = (times[number] + times[number + 1]) / 2 if number + 1 < len(times) else times[number]
+        if found and abs(found[-1].end_s - start) < 1e-9:
+            last = found.pop()
+            start, best = last.start_s, max(last.probability, moment.probability)
+        else:
+            best = moment.probability
+        found.append(Segment(start, end, best))
+    return found

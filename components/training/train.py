@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from components import calibration, containers, detector, home, runtime, tracking
+from components import calibration, containers, detector, home, known_media, runtime, tracking
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
@@ -128,6 +128,7 @@ def train(
         card["epochs"] = {phase: len(metrics) for phase, metrics in training.history.items()}
         card["validation"] = training.best() if wanted.precision == "float32" else training.measure()
         card = detector.save(output, network, card)
+        known_media.write(output, rows)
         if keras.backend.backend() == "tensorflow":
             card = runtime.export(output, network, runtime.validation_units(rows))
         run.log_file(Path(output) / "card.json")
@@ -168,6 +169,7 @@ def _card(rows: Dataset, wanted: Settings) -> dict[str, Any]:
         "view_shape": list(rows.view_shape),
         "sampling": rows.card.get("sampling", ""),
         "delivery": rows.card.get("delivery", ""),
+        "tiers": rows.tiers,
         "labels": list(LABELS),
         "dataset_digest": rows.digest,
         "note": rows.card.get("note", ""),

@@ -21,7 +21,6 @@ COMMANDS = {
     },
     "Detector": {
         "check": "judge pictures and videos",
-        "score": "judge every file of a directory",
         "serve": "answer by a page and an API",
         "review": "look through the files whose verdict was called wrong",
         "models": "list, compare, promote and roll back registered detectors",

@@ -1,0 +1,103 @@
+"""What a person names on the command line, turned into files: pictures, videos, directories, patterns, links, "-"."""
+
+import glob
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import InputError
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Named:
+    """One file to answer about.
+
+    Attributes:
+        name: What the answer calls it.
+        path: Where it lies; None where there is nothing to read.
+        error: Why there is nothing to read, else empty.
+    """
+
+    name: str
+    path: Path | None
+    error: str = ""
+
+
+@contextmanager
+def gathered(names: Sequence[str]) -> Iterator[list[Named]]:
+    """Find every file that was named; links and standard input lie in a temporary directory until the block ends.
+
+    Args:
+        names: Files, directories (walked through, what is hidden left out), patterns such as "photos/*.jpg", links,
+            or "-" for one file on standard input.
+
+    Raises:
+        InputError: "-" is named twice.
+    """
+    if list(names).count(STDIN) > 1:
+        raise InputError('"-" stands for one file on standard input and can be given once')
+    with tempfile.TemporaryDirectory(prefix="ai-vs-real-") as place:
+        yield [file for name in names for file in _files(name, Path(place))]
+
+
+def _files(name: str, place: Path) -> Iterator[Named]:
+    if name == STDIN:
+        path = place / "standard input"
+        with open(path, "wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield Named(STDIN, path)
+    elif name.lower().startswith(("http://", "https://")):
+        yield _link(name, place)
+    elif os.path.isdir(name):
+        yield from _below(name)
+    elif os.path.isfile(name):
+        yield Named(name, Path(name))
+    elif os.path.exists(name):
+        yield Named(name, None, "not media: no regular file")
+    else:
+        matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+        if not matches:
+            yield Named(name, None, "no such file")
+        for match in matches:
+            if os.path.isdir(match):
+                continue  # "**" names a directory beside what is in it
+            yield Named(match, Path(match))
+
+
+def _below(directory: str) -> Iterator[Named]:
+    from components.media.stores import Disk
+
+    names = [name for name in sorted(Disk().names(directory)) if os.path.isfile(os.path.join(directory, name))]
+    if not names:
+        yield Named(directory, None, "the directory holds no file")
+    for name in names:
+        path = os.path.join(directory, name)
+        yield Named(path, Path(path))
+
+
+def _link(link: str, place: Path) -> Named:
+    from components.prediction.links import fetch
+
+    try:
+        return Named(link, fetch(link, Path(tempfile.mkdtemp(dir=place))))
+    except InputError as error:
+        return Named(link, None, str(error))
+
+
+def printable(name: str) -> str:
+    """Return a name so that it cannot write anything else on a terminal: control characters and the like are escaped.
+
+    Args:
+        name: Of a file, which may hold newlines, escape codes or bytes that are no text.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in name
+    )
