@@ -94,19 +94,19 @@ _SETTINGS = (
         "sampling", "even:8", "Media", ("extract",), "POLICY",
         "Which frames of a video are read: even:COUNT, rate:FRAMES_PER_SECOND or keyframes:COUNT.",
         "Eight frames cover a clip at a cost that does not grow with its length.",
-       brief="frames of a video, such as even:8",
+        brief="frames of a video, such as even:8",
     ),
     Setting(
         "view", "crops256x5", "Media", ("extract",), "POLICY",
         "What the network sees of a picture: resizeSIZE, cropsSIZExCOUNT or bothSIZExCOUNT.",
         "The traces of generators are lost when a picture is made smaller; crops keep its resolution.",
-       brief="crops256x5, resize256, both256x5, ...",
+        brief="crops256x5, resize256, both256x5, ...",
     ),
     Setting(
         "delivery", "as-is", "Media", ("extract",), "POLICY",
         "Whether every picture is rescaled and recompressed alike before the view: as-is or common[:PIXELS[:CODEC]].",
         "Recompression costs accuracy, and is only needed where both labels were delivered differently.",
-       brief="as-is; common: recompress every file",
+        brief="as-is; common: recompress every file",
     ),
     Setting(
         "tiers", "clean,web,hard", "Media", ("extract",), "TIERS",
@@ -123,7 +123,7 @@ _SETTINGS = (
     Setting(
         "hold_out", "", "Dataset", ("preprocess",), "SOURCES",
         "Sources that are kept for the test split alone: source=NAME[,NAME]; empty for none.",
-       brief="source=NAME: keep it for the test alone",
+        brief="source=NAME: keep it for the test alone",
     ),
     Setting(
         "repair_split", False, "Dataset", ("preprocess",), "",
@@ -142,20 +142,20 @@ _SETTINGS = (
         choices=(
             "efficientnetb0", "efficientnetb1", "efficientnetb2", "efficientnetb3", "mobilenetv2", "resnet50",
         ),
-       brief="efficientnetb0, mobilenetv2, ...",
+        brief="efficientnetb0, mobilenetv2, ...",
     ),
     Setting(
         "weights", "imagenet", "Training", ("train",), "FILE",
         "Weights that training starts from: imagenet, none (from scratch), or a weights file of the backbone.",
         "Pretrained layers need some thousand pictures where a fresh network needs some hundred thousand.",
-       brief="imagenet, none (from scratch) or a file",
+        brief="imagenet, none (from scratch) or a file",
     ),
     Setting(
         "recipe", "deep", "Training", ("train",), "NAME",
         f"What the head reads: deep, features of all depths; plain, the top alone, and --view is {PLAIN_VIEW}.",
         "On reference media the deep recipe has the higher accuracy, clean and degraded.",
         choices=("deep", "plain"),
-       brief="deep or plain",
+        brief="deep or plain",
     ),
     Setting(
         "epochs", 10, "Training", ("train",), "COUNT",
@@ -220,13 +220,13 @@ _SETTINGS = (
         "test_degradations", "all", "Evaluation", ("evaluate",), "NAMES",
         "Degradations under which the detector is judged as well: all, none, or names such as jpeg:50,scale:0.5.",
         "Media are degraded on their way; clean figures alone flatter.",
-       brief="all, none, or such as jpeg:50,blur:2",
+        brief="all, none, or such as jpeg:50,blur:2",
     ),
     Setting(
         "cross_source", False, "Evaluation", ("evaluate",), "",
         "Whether each source is also left out of training in turn, to measure the detector on unknown sources.",
         "It takes minutes more.",
-       brief="judge on left-out sources too",
+        brief="judge on left-out sources too",
     ),
     Setting(
         "gate", "roc_auc+0.002,roc_auc>=0.85,balanced_accuracy>=0.75,false_positive_rate<=0.1,ece<=0.1",
@@ -234,7 +234,7 @@ _SETTINGS = (
         "What promotes a detector: METRIC+MARGIN over the champion, then floors (METRIC>=X) and caps (METRIC<=X).",
         "Most media are real: more than one false alarm in ten is of no use to a moderator, and a probability that is "
         "off by more than 0.1 cannot be acted on.",
-       brief="what promotes, such as roc_auc+0.002,ece<=0.1",
+        brief="what promotes, such as roc_auc+0.002,ece<=0.1",
     ),
     Setting(
         "seed", 0, "Training", ("preprocess", "train"), "NUMBER",
@@ -244,7 +244,7 @@ _SETTINGS = (
     Setting(
         "model_name", "ai-vs-real", "Registry", ("evaluate", "register"), "NAME",
         "Name of the registered model.",
-       brief="in the registry",
+        brief="in the registry",
     ),
 )  # fmt: skip
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _SETTINGS}

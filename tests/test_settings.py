@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from components.errors import InputError
-from components.settings import DEFAULTS, SETTINGS, names_of
+from components.settings import DEFAULTS, PLAIN_VIEW, SETTINGS, names_of
 from pipelines.commands.main import parse
 from pipelines.commands.options import stage_arguments
 from pipelines.steps.compiling import TRAINING
@@ -66,11 +66,11 @@ def test_the_default_of_a_setting_is_stated_in_settings_alone(path):
 
 def test_the_check_itself_sees_a_restated_default(tmp_path):
     (tmp_path / "wrong.py").write_text(
-        "def f(epochs=10, *, view='crops256x9', size=32): pass\n"
+        f"def f(epochs=10, *, view={DEFAULTS['view']!r}, size=32): pass\n"
         "class A:\n    recipe: str = 'deep'\n"
         "command.add_argument('--model-name', default='ai-vs-real')\n"
     )
-    wrong = {"epochs=10", "view='crops256x9'", "model_name='ai-vs-real'", "recipe='deep'"}
+    wrong = {"epochs=10", f"view={DEFAULTS['view']!r}", "model_name='ai-vs-real'", "recipe='deep'"}
     assert set(restated(tmp_path / "wrong.py")) == wrong
 
 
@@ -135,11 +135,9 @@ def test_the_jobs_train_what_run_trains():
 
 def test_a_stage_alone_has_the_defaults_of_the_pipeline():
     assert stage_arguments(parse(["extract", "media"]), "extract") == {n: DEFAULTS[n] for n in names_of("extract")}
-    assert stage_arguments(parse(["train", "data", "--recipe", "plain", "--weights", "none"]), "extract") == {
-        "sampling": DEFAULTS["sampling"],
-        "view": "resize256",
-        "delivery": DEFAULTS["delivery"],
-    }
+    options = parse(["train", "data", "--recipe", "plain", "--weights", "none"])
+    expected = {name: DEFAULTS[name] for name in names_of("extract")} | {"view": PLAIN_VIEW}
+    assert stage_arguments(options, "extract") == expected
 
 
 def test_the_pipeline_has_the_order_and_the_types_of_settings():
@@ -156,6 +154,7 @@ def test_the_pipeline_has_the_order_and_the_types_of_settings():
         ("sampling", "odd:3"),
         ("view", "resize9"),
         ("delivery", "by-mail"),
+        ("tiers", "hard"),
         ("hold_out", "newest"),
         ("audit", "maybe"),
         ("balance", "evenly"),

@@ -34,7 +34,7 @@ def extract_frames(
         view: What the network sees of a picture: resizeSIZE, cropsSIZExCOUNT or bothSIZExCOUNT.
         delivery: Whether every picture is rescaled and recompressed alike before the view: as-is or
             common[:PIXELS[:CODEC]].
-        tiers: In which tiers of delivery each file is stored: clean,web,hard or clean alone.
+        tiers: In which tiers of delivery each file is stored for training: clean,web,hard, or clean alone.
         frames: The views and one manifest row for each.
     """
     from components.extraction.extract import extract

@@ -66,7 +66,7 @@ def extract(
     Raises:
         InputError: A parameter or the layout is wrong, or not one file could be read.
     """
-    stored = _tiers(tiers)
+    stored = parse_tiers(tiers)
     policies = ViewPolicy.parse(view), Sampling.parse(sampling), Delivery.parse(delivery), stored
     items = take(list_media(media), shard)
     rejections = []
@@ -89,7 +89,15 @@ def extract(
     return {**writer.card, "rejected": len(rejections)}
 
 
-def _tiers(text: str) -> tuple[str, ...]:
+def parse_tiers(text: str) -> tuple[str, ...]:
+    """Read the tiers in which a file is stored.
+
+    Args:
+        text: Names with commas between, "clean" first.
+
+    Raises:
+        InputError: A name is unknown, or clean is missing.
+    """
     names = tuple(name.strip() for name in text.split(","))
     if names[0] != degradation_names.CLEAN or len(set(names)) < len(names) or not set(names) <= set(STORED):
         raise InputError(f"tiers is {text!r}; it must be {','.join(STORED)}, or clean alone, or with one of the others")

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from components.errors import InputError
 from components.home import run_home, unwritable
 from components.redaction import redact, safe_cause
+from pipelines.commands.invocation import called
 
 # A command is a file of this directory, by its name, with `add_parser`; it is imported only where it is named.
 COMMANDS = {
@@ -75,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         options.verbose = True
         return _fail(options, str(error), 1)
+
+
+def _names() -> list[str]:
+    return [name for group in COMMANDS.values() for name in group]
 
 
 def _fail(options: argparse.Namespace, message: str, code: int) -> int:
@@ -144,10 +149,10 @@ class _Overview(Parser):
 
     def format_help(self) -> str:
         """Return the commands in groups, without having imported one."""
-        lines = ["usage: ai-vs-real COMMAND ...", "", self.description or ""]
+        lines = [f"usage: {self.prog} COMMAND ...", "", self.description or ""]
         for group, commands in COMMANDS.items():
             lines += ["", f"{group}:", *(f"  {name:<12}{text}" for name, text in commands.items())]
-        lines += ["", "ai-vs-real COMMAND --help shows a command's options; ai-vs-real --version the version."]
+        lines += ["", f"{self.prog} COMMAND --help shows a command's options; {self.prog} --version the version."]
         return "\n".join([*lines, EXIT_CODES, ""])
 
 
@@ -157,8 +162,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: Help or the version was asked for (0), or the command line is wrong (2).
     """
-    names = [name for group in COMMANDS.values() for name in group]
-    parser = _Overview(prog="ai-vs-real", description="Decides whether media are real or AI-generated.")
+    names = _names()
+    parser = _Overview(prog=called(), description="Decides whether media are real or AI-generated.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     named = next((argument for argument in arguments if not argument.startswith("-")), None)

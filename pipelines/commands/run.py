@@ -3,12 +3,14 @@
 import argparse
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
 from components.evaluation_result import METRICS
 from components.home import run_home
+from pipelines.commands.invocation import called
 from pipelines.commands.options import add_pipeline_options, pipeline_arguments
 
 
@@ -73,10 +75,14 @@ def _in_words(result: dict[str, Any]) -> str:
         f"  pages     {home}/latest/decision.html, evaluation.html, data.html, training.html",
         f"  registry  {result['registry']}",
         f"  records   {result['records']}",
-        "",
-        "Next:",
-        "  ai-vs-real check FILE...      ask the champion about your own pictures and videos",
-        "  ai-vs-real models history     who was champion when, and why",
-        "  ai-vs-real run YOUR_MEDIA     the same on DIR/real and DIR/fake of your own",
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "Next:", *_next_steps(result)])
+
+
+def _next_steps(result: dict[str, Any]) -> list[str]:
+    champion = result["decision"] == "promoted" or result["champion_version"]
+    detector = "" if champion else f" --model {shlex.quote(os.path.relpath(result['model']))}"
+    steps = {f"check{detector} {shlex.quote(os.path.relpath(result['example']))}": "ask about a picture or a video"}
+    steps |= {"models history": "see who was champion when, and why"}
+    width = max(map(len, steps)) + 2
+    return [f"  {called()} {step:<{width}}# {purpose}" for step, purpose in steps.items()]

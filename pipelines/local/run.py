@@ -19,6 +19,7 @@ from components.redaction import redact
 from components.revision import revision
 from components.settings import completed
 from pipelines.local import engine, sample
+from pipelines.local.reporting import reported
 from pipelines.steps.compiling import TRAINING
 from pipelines.steps.validation import validate
 
@@ -54,29 +55,29 @@ def run_training(
         The document that `ai-vs-real run --json` prints.
 
     Raises:
-        InputError: What the user can mend, from whichever step.
+        InputError: A setting, the media or the environment must be corrected; from whichever step.
         RuntimeError: A step failed otherwise.
     """
     home = run_home()
     os.environ["AI_VS_REAL_HOME"] = str(home)  # for the steps, whose working directory may differ
-    reach_servers()
     if not media:
         arguments = {**SAMPLE_ARGUMENTS, **arguments}
     arguments = completed(arguments)
     validate(arguments)
-    with recorded() as record:
+    reach_servers()
+    with recorded() as record, reported() as say:
         if not media:
-            engine.print_to_stderr("No media named: making the sample set. " + sample.NOTE)
+            say(f"No media named: making the sample set. {sample.NOTE}")
             if arguments["gate"] == SAMPLE_ARGUMENTS["gate"]:
-                engine.print_to_stderr(f"Its gate is looser than the default: {arguments['gate']}")
+                say(f"Its gate is looser than the default: {arguments['gate']}")
             media = str(sample.make(home / "sample"))
         arguments = {**arguments, "media": str(Path(media).resolve()) if "://" not in media else media}
         if arguments.get("weights", "imagenet") not in ("imagenet", "none"):
             arguments["weights"] = pinned(arguments["weights"])
         record["arguments"] = arguments
-        result = engine.run(pipeline, arguments, home, cache=cache, runner=runner, say=engine.print_to_stderr)
+        result = engine.run(pipeline, arguments, home, cache=cache, runner=runner, say=say)
         record["outcome"] = "completed"
-        record |= summary(result, home, record["_id"])
+        record |= summary(result, home, record["_id"]) | {"example": _example(arguments["media"], result)}
     return record
 
 
@@ -116,6 +117,15 @@ def with_review(media: str) -> str:
     part.write_text(content, encoding="utf-8")
     os.replace(part, path)
     return str(path)
+
+
+def _example(media: str, result: engine.Run) -> str:
+    """Return a file of the test split that can be read from here, else the media."""
+    from components.dataset import Dataset
+
+    dataset = Dataset(result.outputs["dataset"].path)
+    paths = [Path(media) / dataset.column("path")[row] for row in dataset.rows("test")[:1]]
+    return next((str(path) for path in paths if path.is_file()), media)
 
 
 def reach_servers() -> None:

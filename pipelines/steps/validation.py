@@ -41,6 +41,7 @@ def validate(
 
 def _readers() -> dict[str, Callable[[str], Any]]:
     # The grammar of a text belongs to the stage that reads it.
+    from components.extraction.extract import parse_tiers
     from components.media import degradations
     from components.media.videos import Sampling
     from components.media.view import Delivery, ViewPolicy
@@ -52,6 +53,7 @@ def _readers() -> dict[str, Callable[[str], Any]]:
         "sampling": Sampling.parse,
         "view": ViewPolicy.parse,
         "delivery": Delivery.parse,
+        "tiers": parse_tiers,
         "hold_out": parse_hold_out,
         "audit": AuditPolicy.parse,
         "test_degradations": degradations.parse,
