@@ -175,16 +175,3 @@ def _digest(model: Any, card: dict[str, Any]) -> str:
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).data)
     return digest.hexdigest()
-
-
-def _load_pyfunc(path: str) -> "_Pyfunc":
-    # What mlflow.pyfunc calls for a model registered with this module as its loader.
-    return _Pyfunc(Detector(path))
-
-
-class _Pyfunc:
-    def __init__(self, detector: Detector):
-        self.detector = detector
-
-    def predict(self, views: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        return self.detector.probabilities(views)

@@ -14,16 +14,35 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from components import home, tracking
+from components import home, shipping, tracking
 from components.errors import InputError
 from components.redaction import redact
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 MODEL_PATH = "detector"  # of the model among its run's artifacts
 KEPT = "evaluation"  # of what `keep` keeps
+# A picture of 64 x 64 pixels, for the registered model's input example.
+EXAMPLE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABABAMAAABYR2ztAAAAGFBMVEXu7u7MzMyqqqqKiopqampKSkosLCwODg6fOM5wAAAAK0lE"
+    "QVR42mMsZ8APmBiGgwKW9yPCm6PhMBrdowE1mh7IVsAoOBoOo4AEAAAg0wWqc+8MggAAAABJRU5ErkJggg=="
+)
+# Of the code that is shipped, beside MLflow itself.
+SHIPPED_NEEDS = (
+    "av",
+    "ffmpeg-python",
+    "imageio-ffmpeg",
+    "numpy",
+    "opencv-python-headless",
+    "openvino",
+    "pandas",
+    "pillow",
+    "pillow-heif",
+    "pyarrow",
+)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -102,7 +121,7 @@ def add_version(
     client = tracking.connect()
     with tempfile.TemporaryDirectory() as part:
         model = Path(part) / MODEL_PATH
-        tracking.ask(_save_model, detector, card, model, seconds=600)
+        _save_model(detector, model)
         run = tracking.enter(client, run_id, f"register {name}")
         paths = [path for path in sorted(model.rglob("*")) if path.is_file()]
         tracking.upload(run, {f"{MODEL_PATH}/{path.relative_to(model).as_posix()}": path for path in paths})
@@ -307,38 +326,54 @@ def _version(entry: Any, pointed: Mapping[str, str]) -> Version:
     )
 
 
-def _save_model(detector: Path, card: Mapping[str, Any], path: Path) -> None:
-    import numpy as np
+def _save_model(detector: Path, path: Path) -> None:
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema
 
     with tempfile.TemporaryDirectory() as part, warnings.catch_warnings():
-        # What scoring needs travels with the model, so that it loads where this package is not installed.
-        code = Path(part) / "components"
-        code.mkdir()
-        for module in ("__init__.py", "errors.py", "detector.py"):
-            shutil.copy(Path(__file__).parent / module, code / module)
+        warnings.simplefilter("ignore")  # MLflow's own, about what is given below
+        # What answers about a file travels with the model, so that it loads where this package is not installed.
+        entry = shipping.ship("components.prediction.registered", Path(part))
         files = Path(part) / "detector"
         shutil.copytree(detector, files)
-        warnings.simplefilter("ignore")  # that there is no input example; the signature is written by hand
+        outputs = [ColSpec("string", "verdict"), ColSpec("double", "probability"), ColSpec("string", "reason")]
         pyfunc.save_model(
             path,
-            loader_module="components.detector",
+            loader_module=entry,
             data_path=str(files),
-            code_paths=[str(code)],
+            code_paths=[f"{part}/{entry.partition('.')[0]}"],
             signature=ModelSignature(
-                Schema([TensorSpec(np.dtype("uint8"), (-1, *card.get("view_shape", (-1, -1, -1, 3))))]),
-                Schema([TensorSpec(np.dtype("float32"), (-1,))]),
+                Schema([ColSpec("string")]), Schema([*outputs, ColSpec("string", "error", required=False)])
             ),
-            pip_requirements=_requirements(card.get("versions", {})),
+            pip_requirements=_requirements(),
         )
+        _add_example(path)
 
 
-def _requirements(versions: Mapping[str, str]) -> list[str]:
-    """Return what loading the detector needs, pinned as it was trained; `backend` is a name and its version."""
-    pinned = {name: versions[name] for name in ("keras", "numpy") if name in versions}
-    if "backend" in versions:
-        name, number = versions["backend"].split()
-        pinned[name] = number
-    return [f"{name}=={number}" for name, number in pinned.items()]
+def _add_example(path: Path) -> None:
+    """Put the input example beside the model, as `save_model` would, which runs the model to do so."""
+    import pandas
+    from mlflow.models import Model
+    from mlflow.models.utils import _Example
+
+    example = _Example(pandas.DataFrame({"media": [EXAMPLE]}))
+    example.save(str(path))
+    model = Model.load(path)
+    model.saved_input_example_info = example.info
+    model.save(str(path / "MLmodel"))
+
+
+def _requirements() -> list[str]:
+    """Return what the shipped code needs, each as it is installed here, else as this package asks for it."""
+    asked = {}
+    for line in metadata.requires("ai-vs-real") or []:
+        name = re.match(r"[\w.-]+", line)[0].lower()
+        asked[name] = line.partition(";")[0].strip()
+    pinned = []
+    for name in SHIPPED_NEEDS:
+        try:
+            pinned.append(f"{name}=={metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            pinned.append(asked.get(name, name))
+    return pinned

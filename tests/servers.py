@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -70,17 +71,16 @@ def ferretdb_command(binary, place, port):
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory):
     """The URI of a running MLflow server that proxies its artifacts, as DagsHub's does."""
-    place = tmp_path_factory.mktemp("mlflow")
+    with running_mlflow(sys.executable, tmp_path_factory.mktemp("mlflow")) as server:
+        yield server.uri
+
+
+def running_mlflow(python, place):
+    """Return a context manager that runs the MLflow server of an environment, given its Python."""
     port = _free_port()
     options = ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    stores = [
-        "--backend-store-uri",
-        f"sqlite:///{place}/mlflow.db",
-        "--artifacts-destination",
-        str(place / "artifacts"),
-    ]
-    with _server([sys.executable, "-m", "mlflow", "server", *options, *stores], port, place):
-        yield f"http://127.0.0.1:{port}"
+    stores = ["--backend-store-uri", f"sqlite:///{place}/mlflow.db", "--artifacts-destination", f"{place}/artifacts"]
+    return _server([python, "-m", "mlflow", "server", *options, *stores], port, place)
 
 
 def _free_port() -> int:
@@ -94,14 +94,20 @@ class _server:  # noqa: N801 (reads as a function)
 
     def __init__(self, command, port, place):
         self.port = port
+        self.uri = f"http://127.0.0.1:{port}"
         quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         self.log = (place / "output").open("wb")
         self.process = subprocess.Popen(
-            command, cwd=place, env={**os.environ, **quiet}, stdout=self.log, stderr=subprocess.STDOUT
+            command,
+            cwd=place,
+            env={**os.environ, **quiet},
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a group of its own, with its workers
         )
 
     def __enter__(self):
-        for _ in range(600):
+        for _ in range(1200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return self
@@ -111,6 +117,11 @@ class _server:  # noqa: N801 (reads as a function)
         raise AssertionError(Path(self.log.name).read_text())
 
     def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(20)
+        if self.process.poll() is None:
+            self.send(signal.SIGTERM)
+            self.process.wait(20)
         self.log.close()
+
+    def send(self, number):
+        """Send a signal to the server and its workers."""
+        os.killpg(self.process.pid, number)
