@@ -1,13 +1,13 @@
 """Every kustomization renders, passes the strict schemas of several Kubernetes versions and a policy for every pod."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_server import kubectl
 
 from components.containers import VERSION
 
@@ -16,16 +16,19 @@ VERSIONS = ("1.30", "1.36")
 TARGETS = sorted(
     str(path.parent.relative_to(ROOT))
     for path in ROOT.rglob("kustomization.yaml")
-    if yaml.safe_load(path.read_text())["kind"] == "Kustomization" and path.parent.name != "config"
+    if yaml.safe_load(path.read_text())["kind"] == "Kustomization" and path.parent.name not in ("config", "doctor")
 )
 RENDERED: dict[str, list[dict]] = {}
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl to render kustomizations")
+KUBECTL = kubectl()
+pytestmark = pytest.mark.skipif(
+    KUBECTL is None, reason="needs kubectl to render kustomizations, on the path or by make kubernetes"
+)
 
 
 def rendered(target):
     """Return the objects of a kustomization, as kubectl renders them."""
     if target not in RENDERED:
-        command = ["kubectl", "kustomize", str(ROOT / target)]
+        command = [KUBECTL, "kustomize", str(ROOT / target)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         RENDERED[target] = list(yaml.load_all(done.stdout, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
@@ -168,6 +171,30 @@ def test_the_gpu_pool_of_kubectl_and_of_the_pipeline_is_the_same():
     assert [toleration["key"] for toleration in template["spec"]["tolerations"]] == [here.accelerator, SPOT]
     local = Cluster.read(ROOT / "overlays" / "local" / "cluster.yaml")
     assert local.accelerators == 0
+
+
+def test_tags_stand_in_one_place():
+    """In the images: entry that every kustomization takes; no manifest names one."""
+    for path in ROOT.rglob("*.yaml"):
+        for image in re.findall(r"^\s*(?:- )?image: (\S+)", path.read_text(), re.MULTILINE):
+            assert ":" not in image, f"{path}: {image}"
+    entry = yaml.safe_load((ROOT / "images" / "kustomization.yaml").read_text())["images"]
+    assert {item["newTag"] for item in entry if item["name"].startswith("ai-vs-real-")} == {VERSION}
+
+
+@pytest.mark.parametrize("name", ["prepare", "train", "score"])
+def test_job_and_kubectl_take_image_and_volume_from_one_place(name):
+    from pipelines.cluster.jobs import manifests
+
+    _, job = manifests(name, cluster_file=ROOT / "overlays" / "gke" / "cluster.yaml")
+    [(_, template)] = pods(f"overlays/gke/jobs/{name}")
+    own = job["spec"]["template"]
+    assert own["spec"]["containers"][0]["image"] == template["spec"]["containers"][0]["image"]
+    assert own["spec"]["containers"][0]["image"].startswith("registry.example/")
+    assert own["spec"]["volumes"] == template["spec"]["volumes"]
+    assert own["metadata"]["annotations"] == template["metadata"]["annotations"]
+    assert own["spec"].get("nodeSelector") == template["spec"].get("nodeSelector")
+    assert own["spec"].get("tolerations") == template["spec"].get("tolerations")
 
 
 def test_what_a_pod_reads_is_declared_somewhere():
