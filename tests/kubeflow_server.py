@@ -48,8 +48,8 @@ class Kubeflow(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answers)
+    def __init__(self, address="127.0.0.1"):
+        super().__init__((address, 0), Answers)
         self.token, self.front, self.release = "", "", ""
         self.script = [("SUCCEEDED", {})]
         self.nodes: dict[str, dict] = {}
@@ -60,7 +60,7 @@ class Kubeflow(ThreadingHTTPServer):
         self.runs: dict[str, api.V2beta1Run] = {}
         self.recurring: dict[str, api.V2beta1RecurringRun] = {}
         self.looks: dict[str, int] = defaultdict(int)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = f"http://{address}:{self.server_address[1]}"
 
     def healthz(self, request):
         return api.V2beta1GetHealthzResponse(multi_user=False, pipeline_store="database")

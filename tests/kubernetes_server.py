@@ -154,10 +154,14 @@ class Kubernetes:
 
         return client.CoreV1Api(self.client)
 
+    def run(self, *words, **rest) -> subprocess.CompletedProcess:
+        """Run kubectl as the administrator."""
+        command = [str(self.built / "kubectl"), "--kubeconfig", str(self.kubeconfig), *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, **rest)
+
     def kubectl(self, *words, **rest) -> str:
         """Run kubectl as the administrator; returns what it prints."""
-        command = [str(self.built / "kubectl"), "--kubeconfig", str(self.kubeconfig), *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, **rest)
+        done = self.run(*words, **rest)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -191,6 +195,10 @@ class Kubernetes:
         self.alive.add(name)
         self._beat_once()
         eventually(lambda: self.ready(name))
+
+    def remove_node(self, name: str) -> None:
+        self.alive.discard(name)
+        self.kubectl("delete", "node", name)
 
     def ready(self, name: str) -> bool:
         """Whether pods may be put on a node: its controller has taken away the taint of a new or a silent one."""

@@ -184,31 +184,36 @@ def _fitting(nodes: list[Any], need: Need, what: str) -> Finding:
         asked += f", {need.accelerators} {need.accelerator}"
     if need.node_selector:
         asked += ", label " + ", ".join(f"{key}={value}" for key, value in need.node_selector.items())
-    lacking = {node.metadata.name: _lacking(node, need) for node in nodes}
-    fitting = [name for name, lacks in lacking.items() if not lacks]
+    reasons = {node.metadata.name: _unfit(node, need) for node in nodes}
+    fitting = [name for name, against in reasons.items() if not against]
     if fitting:
         return Finding(what, True, f"{len(fitting)} of {len(nodes)}, such as {fitting[0]}", asked)
     with_gpu = [node for node in nodes if not need.accelerators or _allocatable(node, need.accelerator)]
     if not with_gpu:
-        fix = "add a GPU node pool with its drivers; one that is scaled to zero shows no node, and may be well"
+        fix = "add a GPU node pool with its drivers; one that is scaled to zero shows no node, and may be fine"
         return Finding(what, None, f"none of {len(nodes)} nodes offers {need.accelerator}", asked, fix)
-    seen = "; ".join(f"{node.metadata.name}: {', '.join(lacking[node.metadata.name])}" for node in with_gpu[:3])
+    seen = "; ".join(f"{node.metadata.name}: {', '.join(reasons[node.metadata.name])}" for node in with_gpu[:3])
     return Finding(what, False, seen or "no nodes", asked, "change the pool, or compile with --cluster FILE")
 
 
-def _lacking(node: Any, need: Need) -> list[str]:
-    lacks = []
+def _unfit(node: Any, need: Need) -> list[str]:
+    """Return why a step cannot run on a node; empty where it can."""
+    against = []
     for name, amount in (("cpu", need.cpu), ("memory", need.memory), (need.accelerator, need.accelerators)):
         if amount and _allocatable(node, name) < amount:
             there = (node.status.allocatable or {}).get(name, "0")
-            lacks.append(f"has {there} {name}")
+            against.append(f"has {there} {name}")
     labels = node.metadata.labels or {}
-    lacks += [f"lacks label {key}={value}" for key, value in need.node_selector.items() if labels.get(key) != value]
+    against += [
+        f"is missing the label {key}={value}" for key, value in need.node_selector.items() if labels.get(key) != value
+    ]
     for taint in node.spec.taints or []:
-        if taint.effect in ("NoSchedule", "NoExecute") and not any(_tolerates(one, taint) for one in need.tolerations):
-            lacks.append(f"has taint {taint.key}={taint.value or ''}:{taint.effect}")
+        if taint.effect in ("NoSchedule", "NoExecute") and not any(
+            _tolerates(item, taint) for item in need.tolerations
+        ):
+            against.append(f"has taint {taint.key}={taint.value or ''}:{taint.effect}")
     ready = [condition.status for condition in node.status.conditions or [] if condition.type == "Ready"]
-    return lacks + ([] if ready in (["True"], []) else ["is not ready"])
+    return against + ([] if ready in (["True"], []) else ["is not ready"])
 
 
 def _allocatable(node: Any, name: str) -> float:
@@ -329,7 +334,7 @@ def _named(kubernetes: Kubernetes, kind: str, read: Any, name: str, keys: tuple[
     from kubernetes.client import ApiException
 
     what, needed = f"{kind} {name}", f"the keys {', '.join(keys)} in {kubernetes.namespace}"
-    missing = "missing" + (", which is well where the server asks for none" if optional else "")
+    missing = "missing" + (", which is fine where the server asks for none" if optional else "")
     short = {"config map": "configmap", "secret": "secret generic"}[kind]
     fix = f"kubectl -n {kubernetes.namespace} create {short} {name} " + " ".join(
         f"--from-literal={key}=..." for key in keys
@@ -341,7 +346,7 @@ def _named(kubernetes: Kubernetes, kind: str, read: Any, name: str, keys: tuple[
             raise
         return Finding(what, optional, missing, needed, fix)
     absent = [key for key in keys if not data.get(key)]
-    found = f"lacks {', '.join(absent)}" if absent else f"has {', '.join(keys)}"
+    found = f"is missing {', '.join(absent)}" if absent else f"has {', '.join(keys)}"
     return Finding(what, not absent, found, needed, fix)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import sys
 import warnings
@@ -33,6 +34,7 @@ class Server:
         iap_client: OAuth client of Google's Identity-Aware Proxy.
         authority: File of the certificate authority that signed the server's certificate.
         page: Address of the web page, where it is another.
+        context: Of kubectl's configuration, where the server is reached through it; empty for the current one.
     """
 
     host: str = ""
@@ -42,6 +44,7 @@ class Server:
     iap_client: str = ""
     authority: str = ""
     page: str = ""
+    context: str = ""
 
     @property
     def place(self) -> str:
@@ -61,16 +64,21 @@ class Server:
         """
         import kfp
 
+        server = self
+
         class Client(kfp.Client):
-            def _load_config(self, *arguments: Any) -> Any:
-                config = super()._load_config(*arguments)
+            def _load_config(self, host: str, *rest: Any) -> Any:
+                inside = os.environ.get("KUBERNETES_SERVICE_HOST") and not server.context
+                config = super()._load_config(host, *rest) if host or inside else server._proxied(self._KUBE_PROXY_PATH)
                 refresh, host = config.refresh_api_key_hook, config.host
                 if refresh is not None:
                     # The hook of a kubeconfig with a token or a login command sets the host anew, to the API server's
-                    # own, before each request (kubernetes/config/kube_config.py), and the path of the service is lost.
+                    # own, and itself (_set_config in kubernetes/config/kube_config.py), before each request: the path
+                    # of the service would be lost.
                     def refresh_token_only(settings: Any) -> None:
                         refresh(settings)
                         settings.host = host
+                        settings.refresh_api_key_hook = refresh_token_only
 
                     config.refresh_api_key_hook = refresh_token_only
                 return config
@@ -92,6 +100,23 @@ class Server:
             )
             client.get_kfp_healthz()
         return client
+
+    def _proxied(self, path: str) -> Any:
+        """Return how the service is reached through the API server that kubectl's configuration names."""
+        import kfp_server_api
+        from kubernetes import config
+
+        settings = kfp_server_api.Configuration()
+        place = os.environ.get("KUBECONFIG") or config.KUBE_CONFIG_DEFAULT_LOCATION
+        try:
+            config.load_kube_config(place, self.context or None, settings)
+        except (config.ConfigException, OSError) as error:
+            raise InputError(
+                f"there is no Kubeflow Pipelines to send to ({' '.join(str(error).split())[:200]}); give --host or "
+                "KF_PIPELINES_ENDPOINT, or point KUBECONFIG at its cluster"
+            ) from None
+        settings.host = f"{settings.host}/{path.format(self.pods)}"
+        return settings
 
     def link(self, run_id: str) -> str:
         """Return the address of a run's page."""

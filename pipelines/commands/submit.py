@@ -46,6 +46,7 @@ def server_of(options: argparse.Namespace) -> "Server":
             raise InputError(f"token file {options.token_file} cannot be read ({error.strerror})") from None
     host = options.host or os.environ.get("KF_PIPELINES_ENDPOINT", "")
     rest = {"iap_client": options.iap_client, "authority": options.authority, "page": options.page}
+    rest["context"] = options.context
     return Server(host, options.namespace, token, os.environ.get(COOKIES, ""), **rest)
 
 

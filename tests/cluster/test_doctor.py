@@ -5,8 +5,11 @@ import re
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import pytest
+import yaml
+from kubernetes_server import GPU_TAINT, eventually
 from servers import _server
 
 from pipelines.cluster import fitness, services
@@ -14,6 +17,8 @@ from pipelines.cluster import kubeflow as client_side
 from pipelines.cluster.finding import Finding
 from pipelines.commands import doctor
 from pipelines.commands.main import Parser
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -32,74 +37,87 @@ def command(monkeypatch, home):
     return run
 
 
-def node(name, *, gpu=0, labels=None, taints=(), cpu="4", memory="16Gi", ready=True, images=()):
-    offers = {"cpu": cpu, "memory": memory, **({"nvidia.com/gpu": str(gpu)} if gpu else {})}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": labels or {}},
-        "spec": {"taints": list(taints)},
-        "status": {
-            "allocatable": offers,
-            "conditions": [{"type": "Ready", "status": str(ready)}],
-            "images": [{"names": [image], "sizeBytes": 1} for image in images],
-        },
-    }
-
-
-GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
-IMAGES = [f"docker.io/library/ai-vs-real-{name}-python:0.1.0" for name in ("media", "training", "registration")]
-
-
-@pytest.fixture
-def whole(apiserver):
-    """A cluster on which the training pipeline lacks nothing."""
-    apiserver.add("nodes", node("small-1", images=IMAGES))
-    apiserver.add("nodes", node("gpu-1", gpu=1, taints=[GPU_TAINT]))
-    metadata = {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
-    apiserver.add("storageclasses", {"metadata": metadata, "provisioner": "x"})
-    patch = json.dumps({"podSpecPatch": json.dumps({"securityContext": {"fsGroup": 10001}})})
-    container = {"name": "ml-pipeline", "env": [{"name": fitness.PATCH, "value": patch}]}
-    template = {"metadata": {"labels": {"app": "ml-pipeline"}}, "spec": {"containers": [container]}}
-    spec = {"selector": {"matchLabels": {"app": "ml-pipeline"}}, "template": template}
-    apiserver.add("deployments", {"metadata": {"name": "ml-pipeline", "namespace": "kubeflow"}, "spec": spec})
-    for plural, name, keys in (
-        ("configmaps", "ai-vs-real-config", ["MLFLOW_TRACKING_URI"]),
-        ("secrets", "ai-vs-real-mongodb", ["MONGODB_URI"]),
-        ("secrets", "ai-vs-real-mlflow", ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"]),
-    ):
-        add_named(apiserver, plural, name, keys)
-    add_quota(
-        apiserver, {"requests.cpu": "16", "requests.nvidia.com/gpu": "1", "pods": "20"}, {"requests.cpu": "1500m"}
+@pytest.fixture(scope="module")
+def whole(cluster):
+    """A cluster on which the training pipeline is missing nothing, and an account that may look at it."""
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kubeflow"}})
+    cluster.kubectl("apply", "-k", ROOT / "manifests" / "overlays" / "kubeflow")
+    account = {"kind": "ServiceAccount", "name": "doctor", "namespace": "kubeflow"}
+    group = "rbac.authorization.k8s.io"
+    bindings = [
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": f"{kind}Binding",
+            "metadata": {"name": "doctor", **place},
+            "roleRef": {"apiGroup": group, "kind": kind, "name": "ai-vs-real-doctor"},
+            "subjects": [account],
+        }
+        for kind, place in (("Role", {"namespace": "kubeflow"}), ("ClusterRole", {}))
+    ]
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "doctor", "namespace": "kubeflow"}},
+        *bindings,
+        secret("ai-vs-real-mongodb", "MONGODB_URI"),
+        secret("ai-vs-real-mlflow", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+        quota("1"),
+        ml_pipeline(PATCH),
     )
-    return apiserver
+    eventually(lambda: cluster.get("-n", "kubeflow", "resourcequota", "team")["status"].get("hard"))
+    return cluster
 
 
-def add_named(apiserver, plural, name, keys):
-    data = {key: base64.b64encode(b"x").decode() if plural == "secrets" else "x" for key in keys}
-    apiserver.add(plural, {"metadata": {"name": name, "namespace": "kubeflow"}, "data": data})
+PATCH = json.dumps({"podSpecPatch": json.dumps({"securityContext": {"fsGroup": 10001}})})
 
 
-def add_quota(apiserver, hard, used):
-    metadata = {"name": "ai-vs-real", "namespace": "kubeflow"}
-    apiserver.add("resourcequotas", {"metadata": metadata, "status": {"hard": hard, "used": used}})
+def secret(name, *keys):
+    metadata = {"name": name, "namespace": "kubeflow"}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict.fromkeys(keys, "x")}
+
+
+def quota(gpus):
+    hard = {"requests.cpu": "16", "requests.nvidia.com/gpu": gpus, "pods": "20"}
+    metadata = {"name": "team", "namespace": "kubeflow"}
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
+
+
+def ml_pipeline(patch):
+    """Return the deployment of the API server, as manifests/kustomize/base/pipeline of kubeflow/pipelines has it."""
+    labels = {"app": "ml-pipeline"}
+    container = {"name": "ml-pipeline-api-server", "image": "ghcr.io/kubeflow/kfp-api-server:2.17.0"}
+    container["env"] = [{"name": "COMPILED_PIPELINE_SPEC_PATCH", "value": patch}]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+    metadata = {"name": "ml-pipeline", "namespace": "kubeflow"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
 def looked(capsys, command, *arguments):
     """Return the exit code and the findings by what they are of."""
+    capsys.readouterr()
     code = command("--json", *arguments)
     return code, {item["what"]: item for item in json.loads(capsys.readouterr().out)["findings"]}
 
 
-def test_nothing_lacks_on_a_whole_cluster(whole, command, capsys):
-    code, findings = looked(capsys, command, "--kubernetes")
+@pytest.fixture
+def on_cluster(whole, context, command, capsys):
+    """Run `ai-vs-real doctor --kubernetes` as the account; returns exit code and findings."""
+    context("doctor", "kubeflow")
+    return lambda *arguments: looked(capsys, command, "--kubernetes", *arguments)
+
+
+@pytest.mark.servers
+def test_every_check_passes_on_a_whole_cluster(on_cluster, command, capsys):
+    code, findings = on_cluster()
     assert [item for item in findings.values() if item["ok"] is not True] == []
     assert code == 0
-    assert findings["Kubernetes API"]["found"].startswith("v1.33.1-gke.100 at http://127.0.0.1")
+    assert findings["Kubernetes API"]["found"].startswith("v1.34.4 at https://127.0.0.1")
     assert findings["GPU node for train"]["found"] == "1 of 2, such as gpu-1"
-    assert findings["quota ai-vs-real, requests.cpu"]["found"] == "1500m of 16 used"
+    assert findings["quota team, requests.cpu"]["found"] == "0 of 16 used"
     assert findings["config map ai-vs-real-config"]["found"] == "has MLFLOW_TRACKING_URI"
+    assert findings["workspace"]["found"] == "a volume of 20Gi for each run, which group 10001 may write"
     assert "FFmpeg" in findings
+    assert command("--kubernetes") == 0
+    assert re.fullmatch(r"All \d+ checks passed", capsys.readouterr().out.splitlines()[-1])
 
 
 def test_settings_and_weights_that_a_run_would_refuse_are_a_failure(command, capsys, tmp_path):
@@ -111,9 +129,13 @@ def test_settings_and_weights_that_a_run_would_refuse_are_a_failure(command, cap
         assert words in findings["settings"]["found"]
 
 
-def test_lines_say_what_is_found_needed_and_to_be_done(whole, command, capsys):
-    del whole.objects["secrets", "kubeflow"]["ai-vs-real-mongodb"]
-    assert command("--kubernetes") == 1
+@pytest.mark.servers
+def test_lines_say_what_is_there_what_is_needed_and_what_to_do(whole, on_cluster, command, capsys):
+    whole.kubectl("-n", "kubeflow", "delete", "secret", "ai-vs-real-mongodb")
+    try:
+        assert command("--kubernetes") == 1
+    finally:
+        whole.apply(secret("ai-vs-real-mongodb", "MONGODB_URI"))
     lines = capsys.readouterr().out.splitlines()
     assert (
         "FAIL  secret ai-vs-real-mongodb: missing; needs the keys MONGODB_URI in kubeflow; "
@@ -122,66 +144,90 @@ def test_lines_say_what_is_found_needed_and_to_be_done(whole, command, capsys):
     assert re.fullmatch(r"Of \d+ checks, 1 failed", lines[-1])
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
-    ("there", "ok", "found"),
+    ("there", "ok", "text"),
     [
-        (dict(gpu=0), None, "none of 2 nodes offers nvidia.com/gpu"),
-        (
-            dict(gpu=1, taints=[{"key": "team", "value": "a", "effect": "NoSchedule"}]),
-            False,
-            "has taint team=a:NoSchedule",
-        ),
-        (dict(gpu=1, cpu="1"), False, "has 1 cpu"),
-        (dict(gpu=1, memory="7000Mi"), False, "has 7000Mi memory"),
-        (dict(gpu=1, ready=False), False, "is not ready"),
+        ({"gpu": 0}, None, "none of 2 nodes offers nvidia.com/gpu"),
+        ({"gpu": 1, "taints": [{"key": "team", "value": "a", "effect": "NoSchedule"}]}, False, "has taint team=a"),
+        ({"gpu": 1, "cpu": "1"}, False, "has 1 cpu"),
+        ({"gpu": 1, "memory": "7000Mi"}, False, "has 7000Mi memory"),
     ],
 )
-def test_a_gpu_node_that_does_not_fit_is_told_with_its_reason(whole, command, capsys, there, ok, found):
-    whole.add("nodes", node("gpu-1", **there))
-    code, findings = looked(capsys, command, "--kubernetes")
+def test_a_gpu_node_that_does_not_fit_is_named_with_the_reason(whole, on_cluster, there, ok, text):
+    whole.remove_node("gpu-1")
+    whole.add_node("gpu-1", **there)
+    try:
+        code, findings = on_cluster()
+    finally:
+        whole.remove_node("gpu-1")
+        whole.add_node("gpu-1", gpu=1, taints=[GPU_TAINT], labels={"pool": "gpu"})
     assert findings["GPU node for train"]["ok"] is ok
-    assert found in findings["GPU node for train"]["found"]
+    assert text in findings["GPU node for train"]["found"]
     assert code == (1 if ok is False else 3)
 
 
-def test_labels_of_the_pool_are_asked_for(whole, command, capsys, tmp_path):
+@pytest.mark.servers
+def test_what_the_cluster_file_asks_for_is_looked_for(on_cluster, tmp_path):
     path = tmp_path / "cluster.yaml"
-    path.write_text("gpu_nodes: {pool: a100}\nspot: true\n")
-    code, findings = looked(capsys, command, "--kubernetes", "--cluster", path)
+    path.write_text("gpu_nodes: {pool: a100}\nspot: true\nworkspace_storage_class: fast\n")
+    code, findings = on_cluster("--cluster", path)
     assert code == 1
-    assert (
-        "lacks label cloud.google.com/gke-spot=true, lacks label pool=a100" in findings["GPU node for train"]["found"]
+    assert "is missing the label cloud.google.com/gke-spot=true" in findings["GPU node for train"]["found"]
+    assert "is missing the label pool=a100" in findings["GPU node for train"]["found"]
+    assert (findings["storage class"]["ok"], findings["storage class"]["found"]) == (False, "there is standard")
+    path.write_text("workspace: ''\n")
+    _, findings = on_cluster("--cluster", path)
+    assert not {"storage class", "workspace"} & set(findings)
+
+
+@pytest.mark.servers
+def test_what_is_used_up_or_missing_is_a_failure(whole, on_cluster):
+    default = "storageclass.kubernetes.io/is-default-class"
+    whole.apply(quota("0"), ml_pipeline("{}"), secret("ai-vs-real-mongodb", "MONGODB"))
+    whole.kubectl("annotate", "storageclass", "standard", f"{default}-")
+    whole.kubectl("-n", "kubeflow", "delete", "configmap", "ai-vs-real-config")
+    whole.kubectl("-n", "kubeflow", "delete", "secret", "ai-vs-real-mlflow", "ai-vs-real-mongodb")
+    whole.apply(secret("ai-vs-real-mongodb", "MONGODB"))
+    eventually(
+        lambda: whole.get("-n", "kubeflow", "resourcequota", "team")["status"]["hard"]["requests.nvidia.com/gpu"] == "0"
     )
-
-
-def test_what_is_used_up_or_missing_is_a_failure(whole, command, capsys):
-    add_quota(whole, {"requests.nvidia.com/gpu": "1"}, {"requests.nvidia.com/gpu": "1"})
-    whole.objects["storageclasses", ""]["standard"]["metadata"].pop("annotations")
-    whole.objects["configmaps", "kubeflow"].clear()
-    whole.objects["secrets", "kubeflow"].pop("ai-vs-real-mlflow")
-    add_named(whole, "secrets", "ai-vs-real-mongodb", ["MONGODB"])
-    code, findings = looked(capsys, command, "--kubernetes")
-    wrong = {what for what, item in findings.items() if item["ok"] is False}
-    assert wrong == {
-        "quota ai-vs-real, requests.nvidia.com/gpu",
+    try:
+        code, findings = on_cluster()
+    finally:
+        whole.kubectl("annotate", "storageclass", "standard", f"{default}=true")
+        whole.kubectl("apply", "-k", ROOT / "manifests" / "overlays" / "kubeflow")
+        whole.kubectl("-n", "kubeflow", "delete", "secret", "ai-vs-real-mongodb")
+        whole.apply(
+            quota("1"),
+            ml_pipeline(PATCH),
+            secret("ai-vs-real-mongodb", "MONGODB_URI"),
+            secret("ai-vs-real-mlflow", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+        )
+    assert {what for what, item in findings.items() if item["ok"] is False} == {
+        "quota team, requests.nvidia.com/gpu",
         "storage class",
+        "workspace",
         "config map ai-vs-real-config",
         "secret ai-vs-real-mongodb",
     }
-    assert findings["secret ai-vs-real-mongodb"]["found"] == "lacks MONGODB_URI"
+    assert findings["secret ai-vs-real-mongodb"]["found"] == "is missing MONGODB_URI"
     assert findings["storage class"]["found"] == "no default among standard"
-    assert "which is well" in findings["secret ai-vs-real-mlflow"]["found"]
+    assert "which is fine" in findings["secret ai-vs-real-mlflow"]["found"]
+    assert "set env deployment/ml-pipeline COMPILED_PIPELINE_SPEC_PATCH=" in findings["workspace"]["fix"]
     assert code == 1
 
 
-def test_what_may_not_be_looked_at_is_neither_passed_nor_failed(whole, command, capsys):
-    whole.forbidden = {"nodes", "resourcequotas"}
+@pytest.mark.servers
+def test_what_may_not_be_looked_at_is_neither_passed_nor_failed(whole, context, command, capsys):
+    context("default", "kubeflow")  # an account that may read nothing
     code, findings = looked(capsys, command, "--kubernetes")
-    assert [findings[what]["ok"] for what in ("nodes", "quota", "images")] == [None] * 3
+    unknown = {what for what, item in findings.items() if item["ok"] is None}
+    assert {"nodes", "quota", "images", "storage class", "workspace"} <= unknown
     assert "nodes is forbidden" in findings["nodes"]["found"]
     assert code == 3
     assert command("--kubernetes") == 3
-    assert re.fullmatch(r"Of \d+ checks, 3 could not be looked at", capsys.readouterr().out.splitlines()[-1])
+    assert re.fullmatch(r"Of \d+ checks, \d+ could not be looked at", capsys.readouterr().out.splitlines()[-1])
 
 
 def test_kubeflow_is_asked_for_its_version(kubeflow, command, capsys):
@@ -242,19 +288,21 @@ def test_an_image_is_asked_for_as_a_node_would(registry):
     assert fitness.pullable("image:1", {}).found == "names no registry"
 
 
-def test_pull_secrets_of_the_cluster_are_used(whole, command, capsys, tmp_path, monkeypatch, registry, compiled):
+@pytest.mark.servers
+def test_pull_secrets_of_the_cluster_are_used(whole, command, context, capsys, tmp_path, registry, compiled):
+    context()
     auth = base64.b64encode(b"robot:secret").decode()
-    secret = json.dumps({"auths": {registry: {"auth": auth}}})
-    data = {".dockerconfigjson": base64.b64encode(secret.encode()).decode()}
-    whole.add("secrets", {"metadata": {"name": "pull", "namespace": "kubeflow"}, "data": data})
+    metadata = {"name": "pull", "namespace": "kubeflow"}
+    data = {".dockerconfigjson": json.dumps({"auths": {registry: {"auth": auth}}})}
+    kind = "kubernetes.io/dockerconfigjson"
+    whole.apply({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata, "stringData": data})
     image = f"{registry}/private/image:1"
+    specification, platforms = yaml.safe_load_all(compiled.read_text())
+    specification["deploymentSpec"]["executors"]["exec-train"]["container"]["image"] = image
+    executor = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]
+    executor["imagePullSecret"] = [{"secretName": "pull"}]
     pipeline = tmp_path / "tiny.yaml"
-    text = compiled.read_text().replace("image: tiny-python:1", f"image: {image}")
-    pipeline.write_text(
-        text.replace(
-            "        exec-train:\n", "        exec-train:\n          imagePullSecret:\n          - secretName: pull\n"
-        )
-    )
+    pipeline.write_text(yaml.safe_dump_all([specification, platforms]))
     code, findings = looked(capsys, command, "--kubernetes", "--pipeline", pipeline)
     assert (code, findings[f"image {image}"]["found"]) == (0, "can be pulled")
 
@@ -266,6 +314,7 @@ create_server("127.0.0.1", int(sys.argv[1]), True, default_bucket="media").run()
 """
 
 
+@pytest.mark.servers
 def test_mongodb_must_let_us_write(mongodb):
     assert services.mongodb(f"{mongodb}/records").found == f"{mongodb}/records answers and can be written"
     finding = services.mongodb("mongodb://user:secret@127.0.0.1:1/records?serverSelectionTimeoutMS=100")
@@ -273,6 +322,7 @@ def test_mongodb_must_let_us_write(mongodb):
     assert "secret" not in str(finding)
 
 
+@pytest.mark.servers
 def test_mlflow_must_let_us_write(mlflow_server):
     assert services.mlflow(mlflow_server) == Finding("MLflow", True, f"{mlflow_server} answers and can be written")
     finding = services.mlflow("http://127.0.0.1:1")
@@ -280,6 +330,7 @@ def test_mlflow_must_let_us_write(mlflow_server):
     assert "Connection refused" in finding.found
 
 
+@pytest.mark.servers
 def test_a_bucket_must_let_us_write(tmp_path, monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
