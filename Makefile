@@ -61,6 +61,10 @@ airflow: install ## Make Airflow's own environment, .venv-airflow, which the tes
 	$(RUN)/uv venv -q --python 3.11 --allow-existing .venv-airflow
 	$(RUN)/uv pip install -q --compile-bytecode --python .venv-airflow/bin/python apache-airflow==3.3.0
 
+.PHONY: kubernetes
+kubernetes: ## Build Kubernetes' API server and kubectl, which tests/cluster and tests/manifests take, once for each version
+	@tests/cluster/kubernetes/build
+
 FERRETDB_VERSION = v1.24.2
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ai-vs-real
 FERRETDB = $(CACHE)/ferretdb-$(FERRETDB_VERSION)

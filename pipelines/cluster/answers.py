@@ -1,15 +1,9 @@
 """What the generated clients of Kubernetes and Kubeflow Pipelines leave open: an answer in time, whole and in shape."""
 
 import json
-import math
-import threading
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from components.servers import timeout_s
-
-Answer = TypeVar("Answer")
+from components.servers import bounded, timeout_s
 
 
 class Unanswered(Exception):  # noqa: N818 (it names what happened, as urllib3's own do)
@@ -22,40 +16,6 @@ class Unanswered(Exception):  # noqa: N818 (it names what happened, as urllib3's
     def __init__(self, message: str, body: str = ""):
         super().__init__(message)
         self.body = body
-
-
-def within(seconds: float, call: Callable[[], Answer]) -> Answer:
-    """Return what a call returns, or give up on it.
-
-    A socket's own timeout starts anew with each byte, so a server that drips holds a caller for as long as it likes.
-
-    Args:
-        seconds: For the whole call.
-        call: It goes on in a thread that does not keep the process alive when it is given up.
-
-    Raises:
-        Unanswered: The call did not end in time.
-    """
-    outcome: list[tuple[bool, Any]] = []
-
-    def run() -> None:
-        try:
-            outcome.append((True, call()))
-        except BaseException as error:  # handed to the caller's thread
-            outcome.append((False, error))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    # In slices: a thread that waits for another is not woken by ctrl-C before its wait ends on some platforms.
-    end = time.monotonic() + seconds
-    while thread.is_alive() and (left := end - time.monotonic()) > 0:
-        thread.join(min(left, 0.5))
-    if not outcome:
-        raise Unanswered(f"no whole answer in {seconds:g} s")
-    worked, value = outcome[0]
-    if not worked:
-        raise value
-    return value
 
 
 def keep(api_client: Any) -> None:
@@ -75,9 +35,11 @@ def keep(api_client: Any) -> None:
 
     def request(method: str, url: str, **rest: Any) -> Any:
         seconds = timeout_s()
-        own = math.ceil(seconds)
-        rest["_request_timeout"] = rest.get("_request_timeout") or (own, own)
-        return within(seconds, lambda: send(method, url, **rest))
+        rest["_request_timeout"] = (seconds, seconds)
+        try:
+            return bounded(send, method, url, seconds=seconds, **rest)
+        except TimeoutError as error:
+            raise Unanswered(str(error)) from error
 
     def deserialize(response: Any, kind: Any) -> Any:
         if isinstance(kind, str) and kind not in ("str", "object", "file") and "[" not in kind and "(" not in kind:

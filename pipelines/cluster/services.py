@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from components.errors import InputError
-from components.servers import timeout_s
-from pipelines.cluster.answers import Unanswered, within
+from components.servers import bounded, timeout_s
 from pipelines.cluster.finding import Finding, line_of
 from pipelines.cluster.kubeflow import Server
 
@@ -49,8 +48,8 @@ def in_time(what: str, look: Callable[[], Finding]) -> Finding:
         look: Asks it.
     """
     try:
-        return within(timeout_s(), look)
-    except Unanswered as error:
+        return bounded(look, seconds=timeout_s())
+    except TimeoutError as error:
         return Finding(what, False, str(error), "a server that answers", "look at its address, and whether it runs")
 
 
