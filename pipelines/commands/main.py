@@ -95,6 +95,9 @@ class Parser(argparse.ArgumentParser):
     """A parser, of a command too, that reports an error in one line; every command takes --verbose."""
 
     def __init__(self, **given: Any):
+        _, _, purpose = (given.get("description") or "").partition("`: ")
+        if purpose:  # the first line of a command's file, which names the command
+            given["description"] = purpose[0].upper() + purpose[1:]
         super().__init__(**given)
         self.everything = False
         shown = "show the traceback of an error"
