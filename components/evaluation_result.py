@@ -534,6 +534,22 @@ def in_words(name: str) -> str:
     return SLICED_BY[by].format(value) if by in SLICED_BY else degradation_names.describe(name)
 
 
+def audit_in_words(audit: Mapping[str, Any] | None) -> str:
+    """Sum up the confound audit of a dataset in a sentence or two.
+
+    Args:
+        audit: As in the dataset's card; None if it has none.
+    """
+    if not audit:
+        return "Confound audit: the dataset has none."
+    count = sum(bool(test.get("exceeds")) for test in audit.get("tests", []))
+    shortcuts = f"{count} shortcut{'' if count == 1 else 's'}" if count else "shortcuts"
+    if audit["verdict"] == "pass":
+        return "Confound audit: no shortcuts found."
+    allowed = "allowed" if audit["verdict"] == "warn" else "not allowed"
+    return f'Confound audit: {shortcuts} found, {allowed} by policy "{audit["verdict"]}". See the data report.'
+
+
 def change(metric: str, ours: float | None, theirs: float | None) -> tuple[float, bool] | None:
     """Compare two values of a metric.
 

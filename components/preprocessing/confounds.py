@@ -36,12 +36,12 @@ THRESHOLDS = {
 }
 
 ASKED = {
-    "metadata": "width, height, format, compression and other facts of the file",
-    "thumbnail": "eight by eight pixels",
+    "metadata": "the width, height, format, compression and other metadata of the file",
+    "thumbnail": "an 8 × 8 thumbnail",
     "size": "the size of the view when stored losslessly",
-    "blocks": "the 8 x 8 grid that JPEG and video leave",
-    "quality": "the JPEG quality estimated from pixels",
-    "spectrum": "the spectrum, where resampling leaves its marks",
+    "blocks": "the 8 × 8 compression grid",
+    "quality": "the JPEG quality estimated from the pixels",
+    "spectrum": "the spectrum, where resampling leaves traces",
     "traces": "all traces of delivery together",
 }
 ADVICE = {
@@ -139,11 +139,13 @@ def refusal(found: Mapping[str, Any]) -> str:
 
 def _text(exceeding: list[dict[str, Any]]) -> str:
     if not exceeding:
-        return "Nothing but the picture tells the label."
+        return "No shortcut was found: nothing but the picture gives the label away."
     parts = []
     for test in exceeding:
         names = ", ".join(offender["feature"] for offender in test["offenders"][:3])
-        parts.append(f"{test['name']} alone tells the label (AUC {test['auc']:.2f}{': ' + names if names else ''})")
+        parts.append(
+            f"{test['name']} alone gives the label away (AUC {test['auc']:.2f}{': ' + names if names else ''})"
+        )
     advice = list(dict.fromkeys(test["advice"] for test in exceeding))
     return f"{'; '.join(parts)}; {'; '.join(advice)}"
 
@@ -230,8 +232,8 @@ def _test(
 
 def _sentence(name: str, auc: float | None) -> str:
     if auc is None:
-        return f"Too few groups of media to ask what {ASKED[name]} tell."
-    return f"From {ASKED[name]} alone, a fake is ranked above a real one {100 * auc:.0f} times of 100; chance is 50."
+        return f"Too few groups of media to test {ASKED[name]}."
+    return f"Using only {ASKED[name]}, a fake outranks a real file {100 * auc:.0f} times in 100; chance is 50."
 
 
 def _typical(values: np.ndarray, label: np.ndarray) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from components import registry
 from components.errors import InputError
 from components.evaluation_result import EvaluationResult, Judged, as_plain
+from components.page import parts
 from components.registration.gate import Decision, Gate, decide
 from components.registration.register import EVALUATION
 from components.registration.report import write_page
@@ -42,7 +43,8 @@ def compare(
         write_page(
             decision_page,
             title=f"Version {version} of {name} against version {other}",
-            lead=f"{'It would be promoted' if decision.promote else 'It would be refused'}: {decision.reasons[0]}.",
+            lead=parts.sentence(f"it would be {'promoted' if decision.promote else 'refused'}: {decision.reasons[0]}"),
+            version=version,
             decision=decision,
             gate=gate,
             challenger=challenger,

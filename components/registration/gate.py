@@ -1,15 +1,14 @@
 """The gate: from two evaluations to a decision with its reasons. Pure: no clock, no registry, no files."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from components.bootstrap import DRAWS, draw_weights, replicates
 from components.errors import InputError
-from components.evaluation_result import METRICS, WORST_BY, DetectorResult, Judged
+from components.evaluation_result import METRICS, WORST_BY, DetectorResult, Judged, audit_in_words
 
 EXAMPLE = "roc_auc+0.002,roc_auc>=0.7,false_positive_rate<=0.5,ece<=0.25"
 CONFIDENCE = 0.95  # share of the bootstrap's draws in which the challenger must be no worse on the mean
@@ -76,11 +75,19 @@ class Gate:
 
 @dataclass(frozen=True)
 class Check:
-    """One condition, whether it holds, and the numbers, as a sentence."""
+    """One condition of the gate.
+
+    Attributes:
+        name: What it is called.
+        passed: Whether it holds.
+        text: Why, with the numbers, as a clause.
+        warns: Whether it holds only because a policy allows what was found.
+    """
 
     name: str
     passed: bool
     text: str
+    warns: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def decide(challenger: Judged, champion: Judged | None, gate: Gate) -> Decision:
     if champion is None:
         checks = [Check("champion", True, "there is no champion to beat")]
     elif not _same_rows(challenger, champion):
-        checks = [Check("rows", False, "the champion was evaluated on other rows: evaluate both on the same ones")]
+        checks = [Check("rows", False, "the champion was evaluated on other rows: evaluate both on the same rows")]
     else:
         checks = [_better_on_the_mean(challenger, champion, gate), _no_worse_at_its_worst(challenger, champion)]
     checks += [_bound(bound, challenger.result) for bound in gate.bounds]
@@ -126,30 +133,31 @@ def decide(challenger: Judged, champion: Judged | None, gate: Gate) -> Decision:
 def _bound(bound: Bound, result: DetectorResult) -> Check:
     value = result.overall.value(bound.metric)
     holds = bound.holds(value)
-    verdict = ("is below", "is not below")[holds] if bound.at_least else ("is above", "is not above")[holds]
-    side = "floor" if bound.at_least else "cap"
+    side, beyond = ("floor", "below") if bound.at_least else ("cap", "above")
+    verdict = f"not {beyond}" if holds else beyond
     everything = result.slice("all")
     interval = everything and everything.interval(bound.metric)
     shown = "undefined" if value is None else f"{value:.4f}"
     between = f" (95 % interval {interval.low:.3f} to {interval.high:.3f})" if interval else ""
     title = METRICS[bound.metric].title
-    return Check(str(bound), holds, f"{title} {shown}{between} {verdict} its {side} of {bound.value:g}")
+    return Check(str(bound), holds, f"{title} is {shown}{between}, {verdict} its {side} of {bound.value:g}")
 
 
 def _certificate(challenger: Judged) -> Check:
     certificate = challenger.certificate or {"holds": False, "text": "the dataset has none"}
     verb = "holds" if certificate["holds"] else "does not hold"
-    return Check("certificate", bool(certificate["holds"]), f"the split certificate {verb}: {_clause(certificate)}")
+    return Check(
+        "certificate", bool(certificate["holds"]), f"the split certificate {verb}: {_clause(certificate['text'])}"
+    )
 
 
 def _audit(challenger: Judged) -> Check:
-    audit = challenger.audit or {"verdict": "fail", "text": "the dataset has none"}
-    failed = audit["verdict"] == "fail"
-    return Check("audit", not failed, f"the confound audit {'fails' if failed else 'does not fail'}: {_clause(audit)}")
+    verdict = challenger.audit["verdict"] if challenger.audit else "fail"
+    return Check("audit", verdict != "fail", _clause(audit_in_words(challenger.audit)), warns=verdict == "warn")
 
 
-def _clause(finding: Mapping[str, Any]) -> str:
-    text = finding["text"].rstrip(".")
+def _clause(sentence: str) -> str:
+    text = sentence.rstrip(".")
     return text[:1].lower() + text[1:]
 
 
@@ -174,7 +182,7 @@ def _better_on_the_mean(challenger: Judged, champion: Judged, gate: Gate) -> Che
     gain, lowest = ours - theirs, np.nanquantile(_gains(*both, defined), 1 - CONFIDENCE)
     text = (
         f"{mean} is {ours:.4f} against {theirs:.4f} of the champion, version {champion.version}: {gain:+.4f}, "
-        f"at least {lowest:+.4f} in {CONFIDENCE:.0%} of paired draws"
+        f"at least {lowest:+.4f} in {100 * CONFIDENCE:.0f} % of paired draws"
     )
     if gain < gate.margin:
         return Check("mean", False, f"{text}, and the margin is {gate.margin:g}")
@@ -224,7 +232,7 @@ def _no_worse_at_its_worst(challenger: Judged, champion: Judged) -> Check:
     bounds = [part.interval(WORST_BY) if part else None for part in (worst, theirs)]
     title = METRICS[WORST_BY].title
     if not all(bounds):
-        return Check("worst slice", False, f"no slice has units enough to bound its {title}")
+        return Check("worst slice", False, f"no slice holds enough units to bound its {title}")
     ours, bound = (interval.low for interval in bounds)
     passed = ours >= bound
     text = (

@@ -11,6 +11,7 @@ from components import registry
 from components.detector import read_card
 from components.errors import InputError
 from components.evaluation_result import DetectorResult, EvaluationResult, as_plain
+from components.page import parts
 from components.progress import say
 from components.records import DuplicateError, Records, open_records
 from components.registration.gate import Check, Decision, Gate, decide
@@ -148,7 +149,8 @@ def _write_page(path: str | Path, event: Event, judged: EvaluationResult) -> Non
     write_page(
         path,
         title=f"{event['kind'].capitalize()}: version {event['version']} of {event['name']}",
-        lead=event["reasons"][0][0].upper() + event["reasons"][0][1:] + ".",
+        lead=parts.sentence(event["reasons"][0]),
+        version=event["version"],
         decision=Decision(tuple(Check(**check) for check in event["checks"])),
         gate=event["gate"],
         challenger=challenger,

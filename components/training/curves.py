@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from components import page
+from markupsafe import Markup
+
+from components.page import parts, plots
 from components.revision import of_document
 
 
@@ -14,16 +16,14 @@ def render(history: dict[str, list[dict[str, float]]], card: dict[str, Any]) -> 
         card: The detector's card.
     """
     epochs = [metrics for phase in history.values() for metrics in phase]
-    learnt = page.section(
-        "Learning curves",
-        page.figure(_plot(history), "Loss and ROC AUC by epoch; a dotted line is where the next phase began."),
-        note="Validation far above training in loss means that the pictures were learnt by heart.",
-    )
     settings = [{"setting": name, "value": str(value)} for name, value in card["settings"].items()]
-    return page.page(
+    trained = (
+        f"{card['backbone']} from weights {card['weights']['name']}, recipe {card['recipe']}, view {card['view']}."
+    )
+    return parts.page(
         "Training",
         [
-            page.numbers(
+            parts.numbers(
                 {
                     "epochs": "none: solved" if card["depths"] and len(epochs) == 1 else len(epochs),
                     "seconds": round(sum(metrics["seconds"] for metrics in epochs)),
@@ -31,25 +31,62 @@ def render(history: dict[str, list[dict[str, float]]], card: dict[str, Any]) -> 
                     "validation loss, view by view": card["validation"]["loss"],
                 }
             ),
-            learnt if len(epochs) > 1 else "",
+            _curves(history) if len(epochs) > 1 else "",
             _depths(card["depths"]),
-            page.section("Settings", page.table(settings)),
+            parts.section("Settings", parts.table(settings, code=["setting"])),
         ],
-        lead=card.get("note")
-        or f"{card['backbone']} from weights {card['weights']['name']}, recipe {card['recipe']}, view {card['view']}.",
-        footer=f"Detector {card['digest'][:12]}, dataset {card['dataset_digest'][:12]}, "
-        f"{of_document(card.get('revision'))}",
+        lead=trained,
+        footer=f"Detector {card['digest'][:12]} · dataset {card['dataset_digest'][:12]} · "
+        f"commit {of_document(card.get('revision'))}",
+        notice=card.get("note", ""),
     )
 
 
-def _depths(depths: list[dict[str, Any]]) -> str:
+def _curves(history: dict[str, list[dict[str, float]]]) -> Markup:
+    epochs = [metrics for phase in history.values() for metrics in phase]
+    kept = min(range(len(epochs)), key=lambda number: epochs[number]["val_loss"])
+    phases = [name for name, phase in history.items() if phase]
+    figures = []
+    for name, title in (("loss", "Loss"), ("auc", "ROC AUC")):
+        plot, axes = plots.canvas()
+        number = range(1, len(epochs) + 1)
+        training, validation = ([metrics[prefix + name] for metrics in epochs] for prefix in ("", "val_"))
+        axes.plot(number, training, color=plots.COLOURS["quiet"])
+        axes.plot(number, validation, color=plots.COLOURS["real"])
+        axes.axvline(kept + 1, color=plots.COLOURS["fake"], linewidth=1, linestyle="--")
+        axes.scatter([kept + 1], [validation[kept]], s=40, color=plots.COLOURS["fake"], zorder=3)
+        end = 0.5
+        for phase in phases[:-1]:
+            end += len(history[phase])
+            axes.axvline(end, color=plots.COLOURS["quiet"], linestyle=":")
+        axes.set(xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        figures.append(plots.figure(plot, title))
+    began = [(f"{name} begins", "quiet", "dotted") for name in phases[1:]]
+    return parts.section(
+        "Learning curves",
+        parts.panels(*figures),
+        parts.legend(
+            [
+                ("training", "quiet", ""),
+                ("validation", "real", ""),
+                (f"kept: epoch {kept + 1}", "fake", "dashed"),
+                *began,
+            ]
+        ),
+        note="The epoch with the lowest validation loss is kept. A validation loss far above the training loss means "
+        "that the pictures were learnt by heart.",
+    )
+
+
+def _depths(depths: list[dict[str, Any]]) -> Markup:
     if not depths:
-        return ""
+        return Markup("")
     *each, together = depths
     rows = [
-        {"read": one["layer"], "pixels": f"{one['pixels']} x {one['pixels']}", "features": one["features"]}
-        | {"auc": one["auc"]}
-        for one in each
+        {"read": depth["layer"], "pixels": f"{depth['pixels']} × {depth['pixels']}", "features": depth["features"]}
+        | {"auc": depth["auc"]}
+        for depth in each
     ]
     rows[-1]["read"] += ", the top alone"
     rows.append({"read": "all together: this detector's head", "pixels": "", **together})
@@ -59,29 +96,10 @@ def _depths(depths: list[dict[str, Any]]) -> str:
         "features": "features",
         "auc": "validation ROC AUC, all views",
     }
-    return page.section(
+    return parts.section(
         "What the head reads",
-        page.table(rows, columns),
-        note="The head was solved, not trained in epochs: a regularised logistic regression of the mean and the spread "
-        "of the activations at each depth. Beside it heads solved on each depth alone. The ROC AUC is of validation "
-        "pictures and frames, each by the mean of its views, as the detector is used.",
+        parts.table(rows, columns),
+        note="The head was solved, not trained in epochs: a regularised logistic regression on the mean and the spread "
+        "of the activations at each depth. For comparison, heads solved on each depth alone. The ROC AUC is that of "
+        "validation pictures and frames, each by the mean of its views, as the detector is used.",
     )
-
-
-def _plot(history: dict[str, list[dict[str, float]]]) -> Any:
-    epochs = [metrics for phase in history.values() for metrics in phase]
-    plot, axes = page.canvas(9, 3.4, columns=2)
-    for axis, name, label in zip(axes, ("loss", "auc"), ("loss", "ROC AUC"), strict=True):
-        number = range(1, len(epochs) + 1)
-        axis.plot(number, [metrics[name] for metrics in epochs], color=page.COLOURS["quiet"], label="training")
-        axis.plot(
-            number, [metrics[f"val_{name}"] for metrics in epochs], color=page.COLOURS["real"], label="validation"
-        )
-        end = 0.5
-        for phase in list(history.values())[:-1]:
-            end += len(phase)
-            axis.axvline(end, color=page.COLOURS["quiet"], linestyle=":")
-        axis.set_xlabel("epoch")
-        axis.set_ylabel(label)
-        axis.legend(frameon=False)
-    return plot
