@@ -518,7 +518,7 @@ SLICED_BY = {
     "label": "{} media",
     "kind": "{}s",
     "source": "source {}",
-    "size": "originals with a short side of {}",
+    "size": "short side {}",
 }
 
 
@@ -530,7 +530,9 @@ def in_words(name: str) -> str:
     """
     by, _, value = name.partition(":")
     if by == "size":
-        value = value.replace("-", "\N{EN DASH}").replace("px+", " px or more").replace("px", " px")
+        low, _, high = value.removesuffix("px").partition("-")
+        limits = f"of {low}\N{EN DASH}{high} px" if low != "0" else f"up to {high} px"
+        value = limits if high else f"of {low.removesuffix('px+')} px or more"
     return SLICED_BY[by].format(value) if by in SLICED_BY else degradation_names.describe(name)
 
 

@@ -399,7 +399,7 @@ def _examples(result: DetectorResult, data: Dataset, units: Units, model: Any) -
     if heat is not None:
         note += " On the right, where it looked (Grad-CAM), on the scale below."
         colours = [f"rgb({', '.join(map(str, colour))})" for colour in (REAL, (128, 128, 128), FAKE)]
-        scale = f"real, {-strongest:.2f} on the logit", f"{strongest:+.2f}, fake"
+        scale = f"real, \N{MINUS SIGN}{strongest:.2f} on the logit", f"+{strongest:.2f}, fake"
         blocks.insert(0, parts.colour_bar(colours, *scale))
     return parts.section("The worst mistakes, and typical answers", *blocks, note=note)
 

@@ -95,7 +95,10 @@ def numbers(values: Mapping[str, Any]) -> Markup:
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None, code: Sequence[str] = ()
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str] | None = None,
+    code: Sequence[str] = (),
+    stacked: bool = False,
 ) -> Markup:
     """Return a table; numbers are set right, and it scrolls sideways where the screen is narrow.
 
@@ -103,12 +106,13 @@ def table(
         rows: Mappings from column key to value.
         columns: Column key to heading, in order; the first row's keys if not given.
         code: Keys of columns to set in a monospaced face, such as paths and digests.
+        stacked: Put the cells of a row below each other where the screen is narrow: for rows that are mostly text.
     """
     if not rows:
         return Markup("")
     columns = columns or {key: key.replace("_", " ") for key in rows[0]}
     kinds = {key: "code" if key in code else _kind([row.get(key) for row in rows]) for key in columns}
-    return _macro("table", columns, kinds, [{key: row.get(key) for key in columns} for row in rows])
+    return _macro("table", columns, kinds, [{key: row.get(key) for key in columns} for row in rows], stacked)
 
 
 def picture(content: bytes, caption: Any = "", width: int | None = None) -> Markup:
@@ -255,6 +259,16 @@ def lines(*parts: Any) -> Markup:
         parts: The lines; empty ones are left out.
     """
     return _macro("lines", [part for part in parts if part])
+
+
+def with_small(words: Any, small: Any) -> Markup:
+    """Return a text with a quieter, smaller one below it.
+
+    Args:
+        words: The text.
+        small: The smaller one.
+    """
+    return _macro("with_small", words, small)
 
 
 @dataclass(frozen=True)

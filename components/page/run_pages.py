@@ -1,11 +1,12 @@
 """The pages of a run together: each leads to the others and says which run it belongs to; the index sums the run up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from components.evaluation_result import METRICS, WORST_BY, DetectorResult, SliceResult
 from components.page import parts
-from components.page.slices import with_interval
+from components.page.slices import ends
 
 PAGES = {
     "index": ("Overview", ""),
@@ -23,29 +24,21 @@ class About:
     Attributes:
         run_id: Of the run.
         date: When it was started, such as "2026-01-31 15:00 UTC".
-        commit: Of the code; empty where it is not known.
-        dataset: Digest of the dataset.
-        model: Name of the registered model.
-        version: Of the model that the run registered.
+        commit: The revision of the code, in words.
+        dataset: Digest of the dataset, and its version in the data repository where it has one.
+        version: Of the model that the run registered, in the registry.
     """
 
     run_id: str
     date: str
     commit: str
     dataset: str
-    model: str
     version: str
 
     def __str__(self) -> str:
-        commit = f"commit {self.commit[:12]}" if self.commit else "commit unknown"
-        return " · ".join(
-            [
-                f"Run {self.run_id}",
-                self.date,
-                commit,
-                f"dataset {self.dataset[:12]}",
-                f"{self.model} version {self.version}",
-            ]
+        return (
+            f"Run {self.run_id} · {self.date} · commit {self.commit} · dataset {self.dataset} · "
+            f"model version {self.version}"
         )
 
 
@@ -66,7 +59,7 @@ def index(
     decision: str,
     reasons: Sequence[str],
     result: DetectorResult,
-    counts: Mapping[str, int],
+    files: int,
     note: str = "",
 ) -> str:
     """Return the page that sums a run up: the decision, three numbers, the gravest limit, and the way to the rest.
@@ -76,12 +69,10 @@ def index(
         decision: promoted or refused.
         reasons: The checks that decided, as clauses.
         result: What came of the detector.
-        counts: Name to number of what the run was made on, such as files.
+        files: Number of files in the dataset.
         note: What must not be missed.
     """
     everything, worst = result.slice("all"), result.worst_slice
-    tone = {"promoted": "good", "refused": "bad"}.get(decision, "quiet")
-    amounts = ", ".join(f"{amount:,} {name}" for name, amount in counts.items())
     numbers = {
         METRICS["roc_auc"].title: _figure("roc_auc", everything),
         METRICS[WORST_BY].title: _figure(WORST_BY, everything),
@@ -90,20 +81,19 @@ def index(
         ),
     }
     page = parts.page(
-        f"{decision.capitalize()}: {about.model} version {about.version}",
+        f"{decision.capitalize()}: model version {about.version}",
         [
             parts.numbers(numbers),
             parts.section("The gravest limit", result.limits[0]) if result.limits else "",
-            parts.section(
-                "Why", parts.checks([(parts.badge(decision, tone), parts.sentence(reason)) for reason in reasons])
-            ),
+            parts.section("Why", parts.bullets(parts.sentence(reason) for reason in reasons)),
             parts.links([(title, f"{name}.html", words) for name, (title, words) in PAGES.items() if words]),
         ],
-        lead=f"Judged on {result.overall.n:,} pictures and clips; the run was made from {amounts}.",
+        lead=f"Trained and judged on {files:,} files, {result.overall.n:,} of them in the test split.",
         notice=note,
     )
     return bind("index", page, about)
 
 
-def _figure(metric: str, part: SliceResult | None) -> str | None:
-    return part and with_interval(part.measures.value(metric), part.interval(metric))
+def _figure(metric: str, part: SliceResult | None) -> Any:
+    value, interval = (part.measures.value(metric), part.interval(metric)) if part else (None, None)
+    return parts.with_small(parts.reading(value), f"95 %: {ends(interval)}") if interval else value

@@ -64,7 +64,16 @@ def with_interval(value: float | None, interval: Interval | None) -> str | None:
     """
     if value is None or interval is None:
         return None if value is None else f"{value:.3f}"
-    return f"{value:.3f}\N{NO-BREAK SPACE}({interval.low:.2f}\N{EN DASH}{interval.high:.2f})"
+    return f"{value:.3f}\N{NO-BREAK SPACE}({ends(interval)})"
+
+
+def ends(interval: Interval) -> str:
+    """Return an interval in figures, such as "0.85–0.96", that no line break splits.
+
+    Args:
+        interval: With ends in [0, 1].
+    """
+    return f"{interval.low:.2f}\N{WORD JOINER}\N{EN DASH}\N{WORD JOINER}{interval.high:.2f}"
 
 
 def _row(part: SliceResult, ours: DetectorResult, theirs: DetectorResult | None, group: str) -> parts.Row:
@@ -84,5 +93,5 @@ def _row(part: SliceResult, ours: DetectorResult, theirs: DetectorResult | None,
 
 def _mark(part: SliceResult, tone: str) -> parts.Mark:
     interval = part.interval(WORST_BY)
-    ends = (interval.low, interval.high) if interval else (None, None)
-    return parts.Mark(part.measures.value(WORST_BY), *ends, tone=tone)
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return parts.Mark(part.measures.value(WORST_BY), low, high, tone=tone)

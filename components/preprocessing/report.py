@@ -128,7 +128,7 @@ def _audit(audit: dict[str, Any]) -> Markup:
         "by group. 0.5 is chance; near 1.0 a detector can look perfect and have learnt nothing."
     )
     columns = {"test": "test", "auc": "ROC AUC", "meaning": "what it means"}
-    return parts.section("Shortcuts", parts.table(rows, columns), note=note)
+    return parts.section("Shortcuts", parts.table(rows, columns, stacked=True), note=note)
 
 
 def _mark(test: dict[str, Any]) -> Markup:
@@ -136,12 +136,17 @@ def _mark(test: dict[str, Any]) -> Markup:
         return parts.badge("unknown")
     if test["exceeds"]:
         return parts.badge(f"over {test['threshold']:g}", "warn")
+    if test["counts"] and test["auc"] > test["threshold"]:
+        return parts.badge(f"not surely over {test['threshold']:g}")
     return parts.badge("fair", "good") if test["counts"] else parts.badge("for information")
 
 
 def _gauge(test: dict[str, Any]) -> Markup:
-    beyond_chance = 2 * abs((test["auc"] or 0.5) - 0.5)
-    return parts.bar({"warn" if test["exceeds"] else "good": beyond_chance}, whole=1)
+    if test["auc"] is None:
+        return Markup("")
+    beyond_chance = 2 * abs(test["auc"] - 0.5)
+    tone = "warn" if test["exceeds"] else "good" if test["counts"] and test["auc"] <= test["threshold"] else "quiet"
+    return parts.bar({tone: beyond_chance}, whole=1)
 
 
 def _offenders(test: dict[str, Any]) -> Markup:

@@ -86,11 +86,12 @@ def _overall(challenger: Judged, champion: Judged | None) -> Markup:
     for name in HEADLINE:
         ours = challenger.result.overall.value(name)
         interval = everything.interval(name) if everything else None
-        row = {"measure": METRICS[name].title, "challenger": with_interval(ours, interval)}
+        measure = parts.with_small(METRICS[name].title, METRICS[name].definition)
+        row = {"measure": measure, "challenger": with_interval(ours, interval)}
         if champion:
             theirs = champion.result.overall.value(name)
             row |= {"champion": theirs, "change": change_badge(name, ours, theirs)}
-        rows.append(row | {"meaning": METRICS[name].definition})
+        rows.append(row)
     note = f"{challenger.result.overall.n:,} pictures and clips; in brackets the 95 % interval where one is defined."
     return parts.section("On all test media", parts.table(rows), note=note)
 

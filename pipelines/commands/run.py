@@ -69,14 +69,13 @@ def _in_words(result: dict[str, Any]) -> str:
     ]
     if result["note"]:
         lines.append(f"  {result['note']}")
-    home = os.path.relpath(Path(result["report"]).parent.parent)
     lines += [
         "",
-        f"  pages     {home}/latest/decision.html, evaluation.html, data.html, training.html",
         f"  registry  {result['registry']}",
         f"  records   {result['records']}",
     ]
-    return "\n".join([*lines, "", "Next:", *_next_steps(result)])
+    overview = os.path.relpath(result["pages"]["index"])
+    return "\n".join([*lines, "", "Next:", *_next_steps(result), "", f"Read on: {overview}"])
 
 
 def _next_steps(result: dict[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ from components.dataset import LABELS
 from components.errors import InputError
 from components.evaluation_result import EvaluationResult, as_plain
 from components.home import run_home
+from components.page.run_pages import About, bind, index
 from components.redaction import redact
-from components.revision import revision
+from components.revision import of_document, revision
 from components.settings import completed
 from pipelines.local import engine, sample
 from pipelines.local.reporting import reported
@@ -77,7 +77,7 @@ def run_training(
         record["arguments"] = arguments
         result = engine.run(pipeline, arguments, home, cache=cache, runner=runner, say=say)
         record["outcome"] = "completed"
-        record |= summary(result, home, record["_id"]) | {"example": _example(arguments["media"], result)}
+        record |= summary(result, home, record) | {"example": _example(arguments["media"], result)}
     return record
 
 
@@ -175,8 +175,14 @@ def pinned(weights: str) -> str:
     return f"{path}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-def summary(result: engine.Run, home: Path, run_id: str) -> dict[str, Any]:
-    """Put together what a run's outputs say: the decision, the numbers, and where everything lies."""
+def summary(result: engine.Run, home: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Put together what a run's outputs say: the decision, the numbers, and where everything lies.
+
+    Args:
+        result: What the engine returned.
+        home: The run home; the pages are written below it.
+        record: The run's record as it was begun.
+    """
     from components.dataset import Dataset
     from components.tracking import public_uri
 
@@ -186,7 +192,16 @@ def summary(result: engine.Run, home: Path, run_id: str) -> dict[str, Any]:
     counts = dataset.card["counts"]
     numbers = as_plain(evaluation.candidate)
     worst = evaluation.candidate.worst_slice
-    pages = publish(outputs, home / "reports" / run_id)
+    about = About(
+        run_id=record["_id"],
+        date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record["started_s"])),
+        commit=str(of_document(record["revision"])),
+        dataset=dataset.digest[:12] + (f", version {dataset.version}" if dataset.version else ""),
+        version=outputs["version"],
+    )
+    note = dataset.card.get("note", "")
+    overview = index(about, outputs["decision"], outputs["reasons"], evaluation.candidate, counts["files"], note)
+    pages = publish(outputs, home / "reports" / record["_id"], about, overview)
     return {
         "decision": outputs["decision"],
         "reasons": list(outputs["reasons"]),
@@ -196,7 +211,7 @@ def summary(result: engine.Run, home: Path, run_id: str) -> dict[str, Any]:
         "worst_slice": worst and {"name": worst.name, "words": worst.words, **as_plain(worst.measures)},
         "counts": {name: counts[name] for name in FILES}
         | {name: split["rows"] for name, split in counts["splits"].items()},
-        "note": dataset.card.get("note", ""),
+        "note": note,
         "report": pages["evaluation"],
         "pages": pages,
         "evaluation": outputs["evaluation"].path,
@@ -212,13 +227,24 @@ def summary(result: engine.Run, home: Path, run_id: str) -> dict[str, Any]:
     }
 
 
-def publish(outputs: Mapping[str, Any], directory: Path) -> dict[str, str]:
-    """Copy the pages out of the artifacts, whose files have no extension, to where a browser can open them."""
+def publish(outputs: Mapping[str, Any], directory: Path, about: About, overview: str) -> dict[str, str]:
+    """Write the pages of a run, each leading to the others, to where a browser can open them.
+
+    Args:
+        outputs: The pipeline's outputs; the pages are files without extension among them.
+        directory: Where the pages go.
+        about: What identifies the run, for the head of each page.
+        overview: The index page.
+
+    Returns:
+        By name of the page its path.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    texts = {name: Path(outputs[output].path).read_text(encoding="utf-8") for name, output in PAGES.items()}
     pages = {}
-    for name, output in PAGES.items():
+    for name, text in {"index": overview, **{name: bind(name, text, about) for name, text in texts.items()}}.items():
         target = directory / f"{name}.html"
-        shutil.copyfile(outputs[output].path, target)
+        target.write_text(text, encoding="utf-8")
         pages[name] = str(target)
     latest = directory.parent / "latest"
     link = directory.parent / f".{directory.name}"

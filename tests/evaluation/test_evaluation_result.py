@@ -89,7 +89,9 @@ def test_slices_have_words_for_people():
     assert in_words("jpeg:50") == "JPEG at quality 50"
     assert in_words("kind:clip") == "clips"
     assert in_words("source:my:camera") == "source my:camera"
-    assert in_words("size:320-639px") == "originals with a short side of 320–639 px"
+    assert in_words("size:0-319px") == "short side up to 319 px"
+    assert in_words("size:320-639px") == "short side of 320–639 px"
+    assert in_words("size:1080px+") == "short side of 1080 px or more"
     assert in_words("clean") == "as delivered"
     assert in_words("messenger") == "sent by a messenger"
     for name in degradation_names.EVALUATED:

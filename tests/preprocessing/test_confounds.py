@@ -52,7 +52,7 @@ def test_metadata_that_tell_the_label_are_named_with_what_is_typical(data, tmp_p
 
 def test_fail_refuses_the_dataset_naming_the_feature_and_what_to_do(data, tmp_path):
     rows = [data.row(f"{n}.png", n % 2, data.scene(n), format=("JPEG", "PNG")[n % 2]) for n in range(60)]
-    with pytest.raises(InputError, match=r"metadata alone gives the label away \(AUC 1.00: format\).* --delivery common"):
+    with pytest.raises(InputError, match=r"metadata alone gives .* \(AUC 1.00: format\).* --delivery common"):
         preprocess([data.frames(rows)], tmp_path / "out", audit="fail")
     assert not (tmp_path / "out").exists()
     assert preprocess([data.frames(rows)], tmp_path / "out", audit="fail:metadata=1")["audit"]["verdict"] == "pass"
@@ -63,7 +63,8 @@ def test_fail_refuses_the_dataset_naming_the_feature_and_what_to_do(data, tmp_pa
 def test_fair_media_pass(data, tmp_path):
     rows = [data.row(f"{number}.png", number % 2, data.scene(number)) for number in range(80)]
     found = preprocess([data.frames(rows)], tmp_path / "out")["audit"]
-    assert (found["verdict"], found["text"]) == ("pass", "No shortcut was found: nothing but the picture gives the label away.")
+    assert found["verdict"] == "pass"
+    assert found["text"] == "No shortcut was found: nothing but the picture gives the label away."
     assert found["files"] == 80
 
 
