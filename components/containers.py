@@ -20,3 +20,4 @@ def reference(name: str) -> str:
 MEDIA = reference("media")
 TRAINING = reference("training")
 REGISTRATION = reference("registration")
+IMAGES = (MEDIA, TRAINING, REGISTRATION)

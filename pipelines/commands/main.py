@@ -35,6 +35,7 @@ COMMANDS = {
     },
     "History": {
         "data": "versions of datasets: snapshot, push, pull, list, diff",
+        "lineage": "what a model was made of, and which models were made of a file",
         "records": "look up runs, media, results and promotions; export, import, migrate",
     },
     "Machines": {

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.containers import VERSION
+from components.containers import IMAGES, VERSION
 from components.dataset import LABELS
 from components.errors import InputError
 from components.evaluation_result import EvaluationResult, as_plain
@@ -75,6 +75,8 @@ def run_training(
         if arguments.get("weights", "imagenet") not in ("imagenet", "none"):
             arguments["weights"] = pinned(arguments["weights"])
         record["arguments"] = arguments
+        record["pipeline_digest"] = hashlib.sha256(pipeline.read_bytes()).hexdigest()
+        record["images"] = list(IMAGES) if runner else []
         result = engine.run(pipeline, arguments, home, cache=cache, runner=runner, say=say)
         record["outcome"] = "completed"
         record |= summary(result, home, record) | {"example": _example(arguments["media"], result)}
