@@ -25,6 +25,12 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--no-step-cache", action="store_true", help="run every step again")
     command.add_argument("--in-containers", action="store_true", help="run the steps in their images (make images)")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    versions = command.add_argument_group("Data versions")
+    versions.add_argument("--data-version", default="", metavar="VERSION", help="train on it, not on MEDIA (data list)")
+    versions.add_argument("--repository", default="", metavar="DIR", help="in the Git repository of data versions (.)")
+    versions.add_argument(
+        "--dagshub", default="", metavar="USER/REPO", help="data and MLflow there; DAGSHUB_USER_TOKEN"
+    )
     command.set_defaults(run=run)
 
 
@@ -33,6 +39,14 @@ def run(options: argparse.Namespace) -> None:
     from pipelines.local.run import run_training, with_review
 
     arguments = pipeline_arguments(options)
+    if options.dagshub:
+        from components.versions.repository import dagshub_tracking
+
+        os.environ.update(dagshub_tracking(options.dagshub))
+    if options.data_version:
+        result = _from_version(options, arguments)
+        print(json.dumps(result, indent=1) if options.json else _in_words(result))
+        return
     media = options.media
     if options.with_review:
         if not media:
@@ -41,6 +55,20 @@ def run(options: argparse.Namespace) -> None:
     runner = _containers(media, arguments) if options.in_containers else None
     result = run_training(media, arguments, cache=not options.no_step_cache, runner=runner)
     print(json.dumps(result, indent=1) if options.json else _in_words(result))
+
+
+def _from_version(options: argparse.Namespace, arguments: dict[str, Any]) -> dict[str, Any]:
+    from components.versions.repository import DataRepository
+    from pipelines.commands.quiet import import_keras
+    from pipelines.local.from_version import run_from_version
+
+    if options.media or options.in_containers:
+        raise InputError(
+            "--data-version takes the place of MEDIA, and its steps run as one process; leave out the other"
+        )
+    repository = DataRepository(options.repository, dagshub=options.dagshub)
+    import_keras()
+    return run_from_version(options.data_version, arguments, repository)
 
 
 def _containers(media: str, arguments: dict[str, Any]) -> Any:
