@@ -24,6 +24,7 @@ from components.settings import DEFAULTS
 
 # Processes that decode; more than a few only use memory.
 WORKERS = min(4, os.cpu_count() or 1)
+FETCHING = 16  # files at a time: a bucket answers many at once, each after a while
 AHEAD_BYTES = 64 * 1024 * 1024
 
 Row = tuple[np.ndarray, dict[str, Any]]
@@ -118,11 +119,11 @@ def _in_order(items: Sequence[MediaItem], policies: Policies) -> Iterator[tuple[
     queue = iter(items)
     fetching: deque[tuple[MediaItem, Future]] = deque()
     reading: deque[tuple[MediaItem, Reading | MediaError, contextlib.ExitStack]] = deque()
-    pool = ThreadPoolExecutor(2 * WORKERS, "fetch")
+    pool = ThreadPoolExecutor(FETCHING, "fetch")
     with Workers(WORKERS, ahead_bytes=AHEAD_BYTES // (2 * WORKERS)) as workers:
         try:
             while True:
-                for item in islice(queue, 4 * WORKERS - len(fetching) - len(reading)):
+                for item in islice(queue, 2 * FETCHING - len(fetching) - len(reading)):
                     fetching.append((item, pool.submit(_fetched, item)))
                 # In the order of the list, so that what is waited for was begun before what waits.
                 while fetching and len(reading) < 2 * WORKERS and (not reading or fetching[0][1].done()):

@@ -1,0 +1,148 @@
+"""Buckets: a real emulator process of Google Cloud Storage, and a proxy before it that misbehaves."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from servers import _free_port, _server
+
+from components.errors import InputError
+from components.media import buckets
+from components.media.buckets import Buckets
+from components.media.pictures import MediaError
+
+pytestmark = pytest.mark.servers
+
+
+class Bucket:
+    """A bucket behind the proxy, and what the proxy saw."""
+
+    def __init__(self, place, client):
+        self.place, self.client = place, client
+
+    def put(self, name, content):
+        self.client.bucket("media").blob(name).upload_from_string(content)
+
+    def behave(self, **how):
+        (self.place / "behaviour").write_text(json.dumps(how))
+
+    def log(self):
+        lines = (self.place / "log").read_text().splitlines() if (self.place / "log").exists() else []
+        (self.place / "log").write_text("")
+        return lines
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory):
+    place = tmp_path_factory.mktemp("bucket")
+    port = _free_port()
+    command = [str(Path(sys.executable).parent / "gcp-storage-emulator"), "start", f"--port={port}", "--in-memory"]
+    with _server([*command, "--default-bucket=media"], port, place):
+        proxy = [sys.executable, str(Path(__file__).with_name("bucket_proxy.py")), str(port), str(place)]
+        process = subprocess.Popen(proxy, stdout=subprocess.PIPE, text=True)
+        try:
+            yield place, f"http://localhost:{process.stdout.readline().strip()}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def bucket(emulator, monkeypatch):
+    place, url = emulator
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+    monkeypatch.setenv("AI_VS_REAL_SERVER_TIMEOUT_S", "2")
+    from google.cloud import storage
+
+    (place / "behaviour").write_text("{}")
+    made = Bucket(place, storage.Client(project="test"))
+    for blob in list(made.client.list_blobs("media")):
+        blob.delete()
+    made.put("set/real/a.jpg", b"a" * 60_000)
+    made.put("set/fake/b.jpg", b"b" * 60_000)
+    made.log()
+    yield made
+    made.behave()
+
+
+def test_it_is_listed_once_and_only_what_is_asked_for_is_read_once(bucket):
+    store = Buckets()
+    assert sorted(store.names("gs://media/set")) == ["fake/b.jpg", "real/a.jpg"]
+    assert store.checksum("gs://media/set/real/a.jpg") != store.checksum("gs://media/set/fake/b.jpg") != ""
+    assert store.checksum("gs://media/set/real/c.jpg") == ""
+    with store.fetch("gs://media/set/real/a.jpg") as path:
+        assert path.suffix == ".jpg"
+        assert path.read_bytes() == b"a" * 60_000
+    lines = bucket.log()
+    assert len([line for line in lines if "a.jpg" in line]) == 1
+    assert not [line for line in lines if "b.jpg" in line]
+    assert len([line for line in lines if "/o?" in line]) == 1
+    with pytest.raises(MediaError, match="missing"), store.fetch("gs://media/set/real/c.jpg"):
+        pass
+
+
+@pytest.mark.parametrize("how", [{"fail": 429}, {"fail": 503}, {"reset": True}, {"truncate": True}])
+def test_what_passes_is_asked_for_again_and_the_bytes_are_whole(bucket, how):
+    bucket.behave(times=1, **how, test=str(how))
+    store = Buckets()
+    assert len(store.names("gs://media/set")) == 2
+    with store.fetch("gs://media/set/real/a.jpg") as path:
+        assert path.read_bytes() == b"a" * 60_000
+    if "truncate" in how:  # it went on where it broke off
+        assert any("bytes=" in line and "-59999 " in line for line in bucket.log())
+
+
+def test_a_large_object_comes_in_ranges(bucket, monkeypatch):
+    monkeypatch.setattr(buckets, "PART_BYTES", 1000)
+    content = bytes(range(250)) * 19
+    bucket.put("set/real/long.mp4", content)
+    bucket.behave(times=1, fail=503, only="download")
+    with Buckets().fetch("gs://media/set/real/long.mp4") as path:
+        assert path.read_bytes() == content
+    assert len({line.split()[1] for line in bucket.log() if "bytes=" in line}) == 5
+
+
+@pytest.mark.parametrize("how", [{"fail": 503, "times": 10**6}, {"silent": True}])
+def test_a_bucket_that_stays_away_is_a_line_within_the_bound(bucket, how):
+    bucket.behave(**how)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match="run again once it answers"):
+        Buckets().names("gs://media/set")
+    assert time.monotonic() - begun < 15
+
+
+def test_an_object_that_changes_after_it_was_listed_stops_the_run(bucket):
+    store = Buckets()
+    store.names("gs://media/set")
+    bucket.put("set/real/a.jpg", b"c" * 60_000)
+    with (
+        pytest.raises(InputError, match=r"a\.jpg changed after it was listed"),
+        store.fetch("gs://media/set/real/a.jpg"),
+    ):
+        pass
+
+
+def test_no_bucket_no_permission_and_no_credentials_are_a_line_each(bucket, monkeypatch, tmp_path):
+    with pytest.raises(InputError, match="no bucket nowhere"):
+        Buckets().names("gs://nowhere/set")
+    bucket.behave(times=10**6, fail=403)
+    with pytest.raises(InputError, match="Storage Object Viewer"):
+        Buckets().names("gs://media/set")
+    with pytest.raises(InputError, match="names no bucket"):
+        Buckets().names("gs://")
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+    with pytest.raises(InputError, match="GOOGLE_APPLICATION_CREDENTIALS"):
+        Buckets().names("gs://media/set")
+
+
+def test_results_are_written_back(bucket, tmp_path):
+    (tmp_path / "verdicts.jsonl").write_text("{}\n")
+    store = Buckets()
+    bucket.behave(times=1, fail=503)
+    store.write(tmp_path / "verdicts.jsonl", "gs://media/out/verdicts.jsonl")
+    with store.fetch("gs://media/out/verdicts.jsonl") as path:
+        assert path.read_text() == "{}\n"
