@@ -25,12 +25,13 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--no-step-cache", action="store_true", help="run every step again")
     command.add_argument("--in-containers", action="store_true", help="run the steps in their images (make images)")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    versions = command.add_argument_group("Data versions")
-    versions.add_argument("--data-version", default="", metavar="VERSION", help="train on it, not on MEDIA (data list)")
-    versions.add_argument("--repository", default="", metavar="DIR", help="in the Git repository of data versions (.)")
-    versions.add_argument(
-        "--dagshub", default="", metavar="USER/REPO", help="data and MLflow there; DAGSHUB_USER_TOKEN"
-    )
+    command.add_argument("--data-version", default="", metavar="VERSION", help="train on it in place of MEDIA")
+    for option, metavar, text in (
+        ("--repository", "DIR", "in the Git repository of data versions (.)"),
+        ("--dagshub", "USER/REPO", "data and MLflow there, by the token in DAGSHUB_USER_TOKEN"),
+    ):
+        added = command.add_argument(option, default="", metavar=metavar, help=text)
+        added.usual, added.whole = False, text
     command.set_defaults(run=run)
 
 
