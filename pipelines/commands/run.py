@@ -25,8 +25,12 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--no-step-cache", action="store_true", help="run every step again")
     command.add_argument("--in-containers", action="store_true", help="run the steps in their images (make images)")
     command.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    command.add_argument("--data-version", default="", metavar="VERSION", help="train on it in place of MEDIA")
     for option, metavar, text in (
+        (
+            "--data-version",
+            "VERSION",
+            "train on this version of a dataset, in place of MEDIA; see ai-vs-real data list",
+        ),
         ("--repository", "DIR", "in the Git repository of data versions (.)"),
         ("--dagshub", "USER/REPO", "data and MLflow there, by the token in DAGSHUB_USER_TOKEN"),
     ):
