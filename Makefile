@@ -12,8 +12,9 @@ run: compile ## Train, judge and register on MEDIA, or on the sample set, by the
 	$(RUN)/ai-vs-real run $(MEDIA) $(ARGS)
 
 .PHONY: test
-test: install ## Run every test that needs no server, browser or cluster
-	$(RUN)/pytest -n 2 --dist loadfile -m "not servers" tests
+test: install ## Run every test that needs no server, browser or cluster; the last line is the coverage
+	$(RUN)/pytest -n 2 --dist loadfile -m "not servers" --cov --cov-report= tests
+	@echo "coverage: $$($(RUN)/coverage report --format=total) % of components and pipelines"
 
 .PHONY: test-servers
 test-servers: install ## Run the tests that start real servers, browsers and clusters

@@ -1,8 +1,8 @@
-"""What went wrong, in words for the person who can mend it."""
+"""What went wrong, in words for the person who can correct it."""
 
 
 class InputError(ValueError):
-    """An error of input or environment that the user can mend, told in one line.
+    """An error of input or environment that the user can correct, in one line.
 
     The message says what is wrong, the value received, what would be accepted, and what to do. The command line prints
     it alone; every other exception is a defect and keeps its traceback.

@@ -2,7 +2,7 @@
 
     python tests/fuzz_media.py --pictures 5000 --clips 500 --seed 0
 
-File number N of a seed is always the same bytes. What fails is kept in --keep, with its number, and told.
+File number N of a seed is always the same bytes. What fails is kept in --keep, with its number, and printed.
 """
 
 import argparse
@@ -168,7 +168,7 @@ def work(seeds: dict[str, bytes], seed: int, numbers: range, folder: Path, resul
 
 
 def _children() -> list[str]:
-    with contextlib.suppress(FileNotFoundError):  # told on Linux only
+    with contextlib.suppress(FileNotFoundError):  # stated on Linux only
         return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return []
 
@@ -193,21 +193,21 @@ def fuzz(seeds: dict[str, bytes], count: int, seed: int, processes: int = 2) -> 
             for receiver in wait(list(running), timeout=1):
                 process, numbers, number, _ = running[receiver]
                 try:
-                    told, outcome, trouble = receiver.recv()
+                    counted, outcome, trouble = receiver.recv()
                 except EOFError:
                     process.join()
                     del running[receiver]
                     yield number, "crash", f"the process died with {process.exitcode}"
                     start(range(number + 1, numbers.stop))
                     continue
-                running[receiver][2:] = [told, time.monotonic()]
+                running[receiver][2:] = [counted, time.monotonic()]
                 if outcome == "finished":
                     process.join()
                     del running[receiver]
                     if trouble:
                         yield numbers.stop - 1, "leak", f"child processes left: {trouble}"
                 elif outcome != "started":
-                    yield told, outcome, trouble
+                    yield counted, outcome, trouble
             for receiver, (process, numbers, number, since) in list(running.items()):
                 if time.monotonic() - since > HANG_S:
                     process.kill()
@@ -217,7 +217,7 @@ def fuzz(seeds: dict[str, bytes], count: int, seed: int, processes: int = 2) -> 
                     start(range(number + 1, numbers.stop))
         left = os.listdir(folder)
         if left and not [name for name in left if not name.endswith(".bin")]:
-            left = []  # of a process that died, told already
+            left = []  # of a process that died, reported already
         if left:
             yield -1, "leak", f"files left: {left[:5]}"
 
@@ -244,8 +244,8 @@ def main() -> int:
                 if arguments.keep:
                     arguments.keep.mkdir(parents=True, exist_ok=True)
                     (arguments.keep / f"{kind}-{number}").write_bytes(mutated(seeds, number, arguments.seed))
-        told = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
-        print(f"{count} mutated {kind} in {time.monotonic() - started:.0f} s: {told}", flush=True)
+        summary = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
+        print(f"{count} mutated {kind} in {time.monotonic() - started:.0f} s: {summary}", flush=True)
     print("all well" if not failed else f"{failed} in trouble")
     return 1 if failed else 0
 

@@ -50,6 +50,6 @@ def fail() -> Iterator[int]:
 
 
 def refuse() -> Iterator[int]:
-    """Say what the user is to mend."""
+    """Say what the user must correct."""
     yield 1
     raise InputError("no ffmpeg on this machine")

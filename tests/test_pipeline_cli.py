@@ -1,4 +1,4 @@
-"""The console command: what it tells of itself, and what it does not load for that."""
+"""The console command: what its help says, and what it does not load for that."""
 
 import re
 import subprocess
@@ -53,11 +53,11 @@ def test_the_help_has_the_usual_options_and_the_whole_help_has_all(capsys):
     _, text, _ = said(capsys, "run", "--help")
     assert len(text.splitlines()) <= 45
     _, text, _ = said(capsys, "check", "--help")
-    assert {"--model", "--model-name", "--delivery-test", "--json", "--verbose"} <= set(text.split())
+    assert {"--model", "--model-name", "--no-delivery-test", "--json", "--verbose"} <= set(text.split())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["chekc", "a.jpg"], "unknown command 'chekc'; the commands are run, "),
         ([], "required: COMMAND; see ai-vs-real --help"),
@@ -65,11 +65,11 @@ def test_the_help_has_the_usual_options_and_the_whole_help_has_all(capsys):
         (["run", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
     ],
 )
-def test_what_is_not_understood_is_told_in_one_line(capsys, arguments, told):
+def test_what_is_not_understood_is_reported_in_one_line(capsys, arguments, expected):
     code, text, error = said(capsys, *arguments)
     assert (code, text, error.count("\n")) == (2, "", 1)
     assert error.startswith("ai-vs-real")
-    assert told in error
+    assert expected in error
 
 
 def test_a_command_starts_without_what_only_runs_need():

@@ -51,7 +51,7 @@ def first(media, tmp_path_factory):
     return home, json.loads(done.stdout), done.stderr
 
 
-def test_a_run_tells_what_it_decided_and_where_everything_is(first):
+def test_a_run_states_what_it_decided_and_where_everything_is(first):
     home, result, _ = first
     assert result["decision"] == "promoted"
     assert "there is no champion to beat" in result["reasons"]
@@ -163,7 +163,7 @@ def test_the_stages_alone_lead_from_a_plain_tree_to_the_registry(tiny_media, tmp
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "expected"),
     [
         (lambda root: None, "does not exist"),
         (lambda root: root.mkdir(), "real"),
@@ -171,18 +171,18 @@ def test_the_stages_alone_lead_from_a_plain_tree_to_the_registry(tiny_media, tmp
     ],
     ids=["missing", "empty", "one label"],
 )
-def test_bad_media_are_told_in_one_line(make, told, tmp_path):
+def test_bad_media_are_reported_in_one_line(make, expected, tmp_path):
     make(tmp_path / "media")
     done = ai_vs_real("run", tmp_path / "media", *QUICK, home=tmp_path / "home")
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ai-vs-real: ")
-    assert told in last
+    assert expected in last
     assert "Inner task failed" not in done.stderr
     assert not done.stdout
 
 
-def test_too_few_items_are_told_by_the_step_that_finds_out(tmp_path):
+def test_too_few_items_are_reported_by_the_step_that_counts_them(tmp_path):
     write_pictures(tmp_path / "media" / "real" / "a", 2, sample.camera_fine, 5)
     write_pictures(tmp_path / "media" / "fake" / "b", 2, sample.generator_smooth, 6)
     done = ai_vs_real("run", tmp_path / "media", *QUICK, home=tmp_path / "home")
@@ -207,7 +207,7 @@ def test_a_home_that_cannot_be_written(tiny_media, tmp_path):
     ("variable", "address"),
     [("MLFLOW_TRACKING_URI", "http://127.0.0.1:9"), ("MONGODB_URI", "mongodb://127.0.0.1:9/x")],
 )
-def test_a_server_that_does_not_answer_is_told_before_any_work(variable, address, tiny_media, tmp_path):
+def test_a_server_that_does_not_answer_is_reported_before_any_work(variable, address, tiny_media, tmp_path):
     done = ai_vs_real("run", tiny_media, *QUICK, home=tmp_path / "home", **{variable: address})
     assert done.returncode == 2
     assert variable in done.stderr.strip().splitlines()[-1]
@@ -224,9 +224,9 @@ def test_interrupted_in_training_leaves_nothing_half_written(tiny_media, tmp_pat
                 break
         time.sleep(0.5)
         os.killpg(run.pid, signal.SIGINT)
-        told = run.stderr.read()
+        rest = run.stderr.read()
         assert run.wait(timeout=30) == 130
-    assert "interrupted" in told.strip().splitlines()[-1]
+    assert "interrupted" in rest.strip().splitlines()[-1]
     assert not list(home.glob("pipelines/**/model.keras"))
     monkeypatch.setenv("AI_VS_REAL_HOME", str(home))
     assert open_records().find("runs", {})[0]["outcome"] == "interrupted"

@@ -138,22 +138,22 @@ class FFmpeg:
             if not self._fill(memoryview(pixels).cast("B")):
                 return
             try:
-                moment = self._times.get(timeout=PATIENCE_S)  # the filter told it before the frame was written
+                moment = self._times.get(timeout=PATIENCE_S)  # the filter prints it before the frame is written
             except queue.Empty as error:
-                raise MediaError("unreadable", "FFmpeg told no time of a frame") from error
+                raise MediaError("unreadable", "FFmpeg gave no time for a frame") from error
             yield float(moment or 0), pixels
 
     def _listen(self) -> None:
-        """Drain standard error; pick out the times that the showinfo filter tells."""
+        """Drain standard error; pick out the times that the showinfo filter prints."""
         unit = Fraction(1)
         for line in iter(lambda: self._process.stderr.readline(65536), b""):
-            told = _TIME.match(line)
-            if not told:
+            match = _TIME.match(line)
+            if not match:
                 self._log.append(line.decode("utf-8", "replace").replace("\r", "\n"))
-            elif told["numerator"]:
-                unit = Fraction(int(told["numerator"]), int(told["denominator"]))
+            elif match["numerator"]:
+                unit = Fraction(int(match["numerator"]), int(match["denominator"]))
             else:
-                self._times.put(None if told["pts"] == b"NOPTS" else int(told["pts"]) * unit)
+                self._times.put(None if match["pts"] == b"NOPTS" else int(match["pts"]) * unit)
         self._times.put(None)
 
     def _wait(self) -> None:

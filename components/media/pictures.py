@@ -271,7 +271,7 @@ def _rgb_strip(strip: Image.Image, profile: bytes | None, scale: float) -> Image
 
 
 def _scale_of_floats(image: Image.Image) -> float:
-    # Floats are in [0, 1] or in gray levels, which only all of them together tell.
+    # Floats are in [0, 1] or in gray levels, which only the whole picture shows.
     tops = range(0, image.height, STRIP_ROWS)
     strips = (image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height))) for top in tops)
     return 255.0 if max(np.nanmax(np.asarray(strip), initial=0) for strip in strips) <= 1 else 1.0

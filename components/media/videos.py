@@ -197,7 +197,7 @@ def _plans(sampling: Sampling, video: Video, duration: float) -> list[dict[str, 
 def _arguments(
     video: Video, choose: str = "", seek: float | None = None, keyframes: bool = False, count: int = 1
 ) -> list[str]:
-    """Write the command line that decodes the chosen frames to PPM and tells their times."""
+    """Write the command line that decodes the chosen frames to PPM and prints their times."""
     import ffmpeg  # ffmpeg-python: escapes what stands in a filter
 
     options = {"copyts": None, "fflags": "+discardcorrupt"}
@@ -234,11 +234,13 @@ def _tone_mapped(stream: Any, transfer: str) -> Any:
 
 
 def _measured(path: str | Path, video: Video) -> float:
-    """Return the seconds of a video whose container does not tell them, by walking its packets without decoding."""
+    """Return the seconds of a video whose container does not state them, by walking its packets without decoding."""
     walk = ["-i", INPUT, "-map", "0:V:0", "-c", "copy", "-progress", "pipe:1", "-f", "null", "-"]
     with FFmpeg(path, walk) as run:
-        told = dict(line.partition("=")[::2] for line in run.output().split())
-    microseconds, frames = (int(told[name]) if told.get(name, "").isdigit() else 0 for name in ("out_time_us", "frame"))
+        printed = dict(line.partition("=")[::2] for line in run.output().split())
+    microseconds, frames = (
+        int(printed[name]) if printed.get(name, "").isdigit() else 0 for name in ("out_time_us", "frame")
+    )
     return max(microseconds / 1e6, frames / (video.frame_rate or 25), 0.04)
 
 

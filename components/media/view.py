@@ -32,8 +32,8 @@ class ViewPolicy:
     """What of a picture a detector sees.
 
     `resizeN`: the shorter side brought to N, the centre cut to N x N. Not squeezed, because that would stretch the
-    traces of generators in one direction by an amount that tells the layout; not padded, because the borders would
-    tell it. `cropsNxK`: K crops (9 unless given) of N x N at native resolution, where those traces are still whole.
+    traces of generators in one direction by an amount that reveals the layout; not padded, because the borders would
+    reveal it. `cropsNxK`: K crops (9 unless given) of N x N at native resolution, where those traces are still whole.
     `bothNxK`: both, resized first.
 
     Args:
@@ -168,7 +168,7 @@ QUALITIES = {"jpeg": (65, 92), "webp": (60, 90), "h264": (20, 32)}
 
 @dataclass(frozen=True)
 class Delivery:
-    """What is done to every picture before the view, so that how it was delivered no longer tells the label.
+    """What is done to every picture before the view, so that how it was delivered no longer reveals the label.
 
     `as-is`: nothing. `common`: what social networks do, alike for all: the shorter side brought to BASE pixels if
     longer, then to a factor of 0.6 to 0.9, then encoded with a quality of QUALITIES; factor and quality are drawn from
@@ -243,7 +243,7 @@ def read_views(
             decoding gives nearly the same views, but not the same bits.
 
     Yields:
-        The views, uint8, (conditions * views, size, size, 3), and the manifest's columns that the file tells.
+        The views, uint8, (conditions * views, size, size, 3), and the manifest's columns that the file gives.
 
     Raises:
         MediaError: The file gives no pixels.

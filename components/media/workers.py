@@ -490,7 +490,7 @@ def _limit(kind: int, amount: int) -> None:
 def _end_with(requests: int) -> None:
     # The parent may be killed alone: then this process, and the FFmpeg that it may be waiting for, go as well.
     hangup = select.poll()
-    hangup.register(requests, 0)  # a hang-up is always told
+    hangup.register(requests, 0)  # a hang-up is always reported
     hangup.poll()
     os.killpg(0, signal.SIGKILL)
 

@@ -15,7 +15,7 @@ from components.preprocessing.duplicates import SIDE, Links, clusters, near_dupl
 
 POLICIES = ("view", "sampling", "delivery", "tiers")
 NO_LINKS: Links = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-BLANK = 1.0  # gray levels, standard deviation of the thumbnail: an all but even area tells nothing of either label
+BLANK = 1.0  # gray levels, standard deviation of the thumbnail: a nearly even area says nothing about either label
 GIVEN_RANK = {"test": 0, "validation": 1, "train": 2, "": 3}  # what is nearest to the final judgement is kept
 ROW_ORDER = ("path", "time_s", "pixel_sha256", "label", "content_sha256")
 
@@ -57,8 +57,8 @@ class Frames:
         cards = [dataset.card for dataset in self.datasets]
         notes = sorted({card["note"] for card in cards if card.get("note")})
         media = sorted({card["media"] for card in cards if card.get("media")})
-        told = {"note": "; ".join(notes)} if notes else {}
-        return {key: cards[0].get(key, "") for key in POLICIES} | {"media": media} | told
+        noted = {"note": "; ".join(notes)} if notes else {}
+        return {key: cards[0].get(key, "") for key in POLICIES} | {"media": media} | noted
 
     @property
     def rejections(self) -> list[dict]:
@@ -247,7 +247,7 @@ def _leak_message(leaks: np.ndarray, partner: list[int], path: np.ndarray, given
     shown = [f"{path[row]} ({given[row]}) with {path[other]} ({given[other]})" for row, other in pairs.values()][::-1]
     return (
         f"the given split leaks: {len(pairs):,} files belong with files of another split: {'; '.join(shown[:5])}; "
-        "mend the split, or drop them from the lesser split with --repair-split"
+        "correct the split, or drop them from the lesser split with --repair-split"
     )
 
 

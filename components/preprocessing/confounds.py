@@ -1,4 +1,4 @@
-"""The confound audit: does anything but the picture tell the label?
+"""The confound audit: does anything but the picture reveal the label?
 
 Each test gives a small classifier one kind of cheap evidence, cross-validates it by group, and reports its ROC AUC: 0.5
 is a fair data set; near 1.0 a detector can be perfect without learning what it is meant to learn.
@@ -24,7 +24,7 @@ FEWEST = 10  # groups of each label below which nothing can be said
 SURE = 2.0  # standard errors by which a threshold must be passed
 OFFENDERS = 5
 BINS = 5
-# What is decisive by itself. Generators leave traces in the spectrum too, so what looks there may tell more.
+# What is decisive by itself. Generators leave traces in the spectrum too, so a test that looks there has a higher one.
 THRESHOLDS = {
     "metadata": 0.75,
     "thumbnail": 0.8,
@@ -89,7 +89,7 @@ class AuditPolicy:
 def audit(
     manifest: pa.Table, views: Callable[[np.ndarray], np.ndarray], delivery: str, policy: AuditPolicy
 ) -> dict[str, Any]:
-    """Audit rows for what tells the label without looking at the picture.
+    """Audit rows for what separates the labels without looking at the picture.
 
     Args:
         manifest: Rows with their final groups.

@@ -31,6 +31,7 @@ from components.serving.champion import Champion, Served
 from components.serving.desk import BusyError, Desk
 from components.serving.guard import Guard
 from components.serving.meters import Meters
+from components.settings import DEFAULTS
 
 PAGE = Path(__file__).resolve().parent / "page"
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -119,7 +120,7 @@ def create_app(
     bounds: Bounds | None = None,
     review: ReviewSet | None = None,
     *,
-    model_name: str = "ai-vs-real",
+    model_name: str = DEFAULTS["model_name"],
     keys: Sequence[str] = (),
     hosts: Sequence[str] = (),
     at_end: Callable[[], Awaitable[Any]] | None = None,

@@ -35,7 +35,7 @@ class Candidate:
     """The detector that should answer.
 
     Attributes:
-        key: What tells it from another detector.
+        key: What distinguishes it from another detector.
         load: Loads it.
     """
 

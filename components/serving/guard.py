@@ -100,7 +100,7 @@ class Guard:
         path = scope["path"]
         if self._keys and path not in OPEN and not path.startswith("/assets/"):
             given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
-            # Every key is compared, and in constant time, so that timing tells nothing.
+            # Every key is compared, and in constant time, so that timing reveals nothing.
             if not sum(hmac.compare_digest(given.encode(), key.encode()) for key in self._keys):
                 return 401, "an API key is needed: send it as X-API-Key"
         stated = headers.get("content-length", "")

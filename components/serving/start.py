@@ -12,6 +12,7 @@ from typing import Any
 
 from components.errors import InputError
 from components.serving.bounds import Bounds, api_keys
+from components.settings import DEFAULTS
 
 VARIABLE = "AI_VS_REAL_SERVE"  # how the supervisor tells its processes what to serve
 APPLICATION = "components.serving.start:application"
@@ -33,7 +34,7 @@ class Options:
     """
 
     model: str = ""
-    model_name: str = "ai-vs-real"
+    model_name: str = DEFAULTS["model_name"]
     every_s: float = 10.0
     home: str = ""
     hosts: tuple[str, ...] = ()

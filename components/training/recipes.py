@@ -31,7 +31,7 @@ class Recipe:
 
 
 RECIPES = {
-    # The mission's: the top of the backbone, both phases by gradient. A tenth of the rate of phase 1 in phase 2:
+    # The classic recipe: the top of the backbone, both phases by gradient. A tenth of the rate of phase 1 in phase 2:
     # pretrained weights are to be adjusted, not replaced.
     "plain": Recipe(
         depths=1,

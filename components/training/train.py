@@ -72,8 +72,8 @@ class Settings:
 
     def key(self, dataset_digest: str) -> str:
         """Return a name for the work of this training: equal for equal settings, data, code version and backend."""
-        told = json.dumps([asdict(self), dataset_digest, containers.VERSION, keras.backend.backend()])
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        text = json.dumps([asdict(self), dataset_digest, containers.VERSION, keras.backend.backend()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def train(

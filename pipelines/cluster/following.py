@@ -127,7 +127,7 @@ def step_states(run: Any) -> list[tuple[str, str, str]]:
 def causes(client: Any, run_id: str, pods: str, cluster: Callable[[], Kubernetes | None] = lambda: None) -> list[Cause]:
     """Return why the steps of a run failed, from its workflow and, where they can be read, its pods and their events.
 
-    The v2beta1 API tells of a task its state alone (backend/src/apiserver/server/api_converter.go,
+    The v2beta1 API gives only the state of a task (backend/src/apiserver/server/api_converter.go,
     toApiPipelineTaskDetail); the messages are in the workflow, which the v1beta1 API still hands out.
     """
     nodes = _failed_nodes(client, run_id)
@@ -157,7 +157,7 @@ def _failed_nodes(client: Any, run_id: str) -> list[Mapping[str, Any]]:
     api = client.runs.api_client
     try:
         with explained(""):
-            told = api.call_api(
+            answer = api.call_api(
                 "/apis/v1beta1/runs/{run_id}",
                 "GET",
                 {"run_id": run_id},
@@ -166,7 +166,7 @@ def _failed_nodes(client: Any, run_id: str) -> list[Mapping[str, Any]]:
                 auth_settings=["Bearer"],
                 _return_http_data_only=True,
             )
-        runtime = told.get("pipeline_runtime") or {}
+        runtime = answer.get("pipeline_runtime") or {}
         workflow = json.loads(runtime.get("workflow_manifest") or runtime.get("pipeline_manifest") or "{}")
         nodes = list((workflow.get("status", {}).get("nodes") or {}).values())
     except (InputError, ValueError, AttributeError):  # an explanation that is not to be had explains nothing away

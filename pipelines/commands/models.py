@@ -44,10 +44,10 @@ def list_models(options: argparse.Namespace) -> None:
 
     with _history(options.model_name) as history:
         history.settle()
-        told = {event["version"]: event for event in history.events() if "metrics" in event}
+        evaluated = {event["version"]: event for event in history.events() if "metrics" in event}
     rows = []
     for version in registry.versions(options.model_name):
-        event = told.get(version.version, {})
+        event = evaluated.get(version.version, {})
         metrics = event.get("metrics", {})
         rows.append(
             {

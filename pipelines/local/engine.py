@@ -65,7 +65,7 @@ def run(
         say: Takes each line that a person should see.
 
     Raises:
-        InputError: A step stopped with an error that the user can mend; its own message.
+        InputError: A step stopped with an error that the user can correct; its own message.
         RuntimeError: A step failed otherwise; names the step, its error and the log.
     """
     from kfp import components as kfp_components

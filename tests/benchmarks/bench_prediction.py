@@ -77,9 +77,9 @@ def _clip(detector: Detector, work: Path) -> dict:
     (answer,) = check([path], work / "detector")
     assert answer["frames"] == few
     assert abs(before - after) < 0.3, (before, after)
-    told = f"{few} keyframes in one batch"
+    shown = f"{few} keyframes in one batch"
     return speed_row(
-        "20 s of 1080p to a verdict", f"all decoded, {many} frames predicted one by one", plain_s, ours_s, told, 3
+        "20 s of 1080p to a verdict", f"all decoded, {many} frames predicted one by one", plain_s, ours_s, shown, 3
     )
 
 

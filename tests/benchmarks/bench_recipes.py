@@ -29,7 +29,7 @@ ALIKE = Delivery.parse("common:1024")  # scale 0.6 to 0.9 and JPEG 65 to 92, dra
 SEEDS = range(3)
 CONDITIONS = [name for name in degradations.EVALUATED if degradations.applies(name, "picture")]
 ROUNDS = ("round 1", "round 2")  # degradations drawn for each validation picture, as calibration does
-HARDEST = "blur:2"  # also learnt alone: what the features can tell there at best
+HARDEST = "blur:2"  # also learnt alone: how well the features can separate the labels there
 
 # Name of a choice: crops that the head reads, features of all depths or of the top alone, draws, consistency.
 DEFAULT = "the default"

@@ -199,8 +199,8 @@ def test_a_run_that_was_sent_before_is_told_and_followed(kubeflow, compiled, com
     [run_id] = kubeflow.runs
     capsys.readouterr()
     assert command("--run", run_id, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["state"], told["final"], told["steps"]) == ("RUNNING", False, {"train": "RUNNING"})
+    document = json.loads(capsys.readouterr().out)
+    assert (document["state"], document["final"], document["steps"]) == ("RUNNING", False, {"train": "RUNNING"})
     assert command("--run", run_id, "--wait") == 1
     assert len(kubeflow.runs) == 1
 

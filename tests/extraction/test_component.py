@@ -27,7 +27,7 @@ def extraction(media: str) -> list[str]:
 
 def test_the_face_extracts_in_shards(tiny_media, tmp_path):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path), raise_on_error=True)
-    told = extraction(media=str(tiny_media)).output
-    assert [text.partition(" at ")[0] for text in told] == ["20 rows"] * 3
-    paths = [Dataset(text.partition(" at ")[2]).column("path") for text in told]
+    counted = extraction(media=str(tiny_media)).output
+    assert [text.partition(" at ")[0] for text in counted] == ["20 rows"] * 3
+    paths = [Dataset(text.partition(" at ")[2]).column("path") for text in counted]
     assert sum(len(set(part)) for part in paths) == 60

@@ -150,7 +150,7 @@ def test_a_long_clip_is_read_in_pieces_not_ahead(media, tmp_path, monkeypatch):
 
 
 def test_interrupted_work_leaves_nothing(media, tmp_path):
-    """A process that is told to stop in the middle leaves no directory, no FFmpeg and no half a dataset."""
+    """A process that is stopped in the middle leaves no directory, no FFmpeg and no half a dataset."""
     code = (
         "import sys, signal, os\nfrom pathlib import Path\nfrom components.extraction import extract as stage\n"
         "rows = stage._manifest_row\n"

@@ -1,4 +1,4 @@
-"""A run home that cannot be written is told in one line, before any work is done."""
+"""A run home that cannot be written is reported in one line, before any work is done."""
 
 import os
 import subprocess

@@ -25,7 +25,7 @@ def test_one_population_delivered_in_two_ways_is_seen_as_it_came_and_fair_after_
     for delivery in ("as-is", "common"):
         extract(str(tmp_path / "media"), tmp_path / delivery, view="crops256x1", delivery=delivery)
         dataset = Dataset(tmp_path / delivery)
-        # Both versions of a picture stand in one fold: only how they were delivered can tell them apart.
+        # Both versions of a picture stand in one fold: only how they were delivered separates them.
         group = pa.array([Path(path).stem for path in dataset.column("path")])
         manifest = dataset.manifest.set_column(dataset.manifest.column_names.index("group"), "group", group)
         found[delivery] = audit(manifest, dataset.views, dataset.card["delivery"], AuditPolicy())

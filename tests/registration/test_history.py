@@ -116,9 +116,9 @@ def test_rolling_back_goes_one_champion_back_each_time(history, add):
     assert registry.find(NAME).version == "1"
     with pytest.raises(InputError, match="no earlier champion"):
         history.roll_back("and a")
-    history.promote("3", "mended")
-    assert history.roll_back("not mended")["champion_after"] == "1"
-    assert history.rolled_back(registry.versions(NAME)[0].digest)["reasons"] == ["not mended"]
+    history.promote("3", "corrected")
+    assert history.roll_back("not corrected")["champion_after"] == "1"
+    assert history.rolled_back(registry.versions(NAME)[0].digest)["reasons"] == ["not corrected"]
     assert history.rolled_back(registry.versions(NAME)[2].digest) is None
     assert kinds(history) == [*["promoted"] * 3, *["rolled back"] * 2, "promoted", "rolled back"]
 

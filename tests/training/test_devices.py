@@ -31,7 +31,7 @@ def test_a_processor_alone_computes_in_float32_and_a_precision_that_is_not_known
 def test_only_the_backbone_from_its_first_convolution_on_is_mixed_and_only_within():
     network = model.build("mobilenetv2", "none", 32, depths=2, spread=True)
     model.unfreeze(network, 3, 1e-3)
-    told = network.get_config()
+    config = network.get_config()
     with devices.computing(network, "mixed_float16"):
         model.unfreeze(network, 3, 1e-3)
         assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -39,5 +39,5 @@ def test_only_the_backbone_from_its_first_convolution_on_is_mixed_and_only_withi
         assert network.get_layer("Conv1").compute_dtype == "float16"
         assert {layer.compute_dtype for layer in model.head_layers(network)} == {"float32"}
         assert {variable.dtype for variable in network.trainable_variables} == {"float32"}
-    assert network.get_config() == told
+    assert network.get_config() == config
     assert not isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer)

@@ -85,7 +85,7 @@ def test_the_cut_network_is_the_whole_one(weights, depths, tmp_path):
     assert np.allclose(again.predict_on_batch(pixels), whole, atol=1e-4)
 
 
-def test_weights_that_cannot_be_used_are_told_in_one_line(weights, tmp_path, monkeypatch):
+def test_weights_that_cannot_be_used_are_reported_in_one_line(weights, tmp_path, monkeypatch):
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     model.build("mobilenetv2", f"{weights}#sha256={digest}", 32)
     other = tmp_path / "other.bin"
@@ -179,8 +179,8 @@ def test_a_few_steps_on_jax_are_those_on_tensorflow(weights):
         command = [sys.executable, "-c", STEPS, weights]
         said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
         assert said.returncode == 0, said.stderr[-2000:]
-        told = json.loads(said.stdout.splitlines()[-1])
-        assert told["backend"] == backend
-        found[backend] = told["losses"]
+        printed = json.loads(said.stdout.splitlines()[-1])
+        assert printed["backend"] == backend
+        found[backend] = printed["losses"]
     assert np.allclose(found["tensorflow"], found["jax"], rtol=2e-3)
     assert found["jax"][-1] < found["jax"][0] - 0.01

@@ -132,10 +132,10 @@ def test_a_killed_run_goes_on_to_the_same_detector(place, trained):
         process.communicate(timeout=120)
         assert process.returncode != 0
         assert not (place / "killed").exists()
-    said, told = start().communicate(timeout=240)
-    assert f"digest {trained['digest']}" in said, told[-2000:]
-    assert "fine-tune goes on after epoch" in told
-    assert "batches of training views" not in told
+    said, progress = start().communicate(timeout=240)
+    assert f"digest {trained['digest']}" in said, progress[-2000:]
+    assert "fine-tune goes on after epoch" in progress
+    assert "batches of training views" not in progress
     assert not any((place / "home" / "training").iterdir())
 
 
