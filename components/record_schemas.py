@@ -68,11 +68,14 @@ COLLECTIONS: Mapping[str, Collection] = {
         "the run's own name: time and chance of a pipeline, MLflow's run id or the detector's digest of a training",
         {
             "type": Field(TEXT, "what ran", True, ("pipeline", "training")),
-            "outcome": Field(TEXT, "how a pipeline ended", False, ("running", "completed", "failed", "interrupted")),
+            "outcome": Field(
+                TEXT, "how a pipeline ended", False, ("running", "completed", "failed", "interrupted", "killed")
+            ),
             "arguments": Field(TABLE, "the pipeline's parameters that differ from their defaults"),
             "error": Field(TEXT, "why it failed, in one line"),
             "package": Field(TEXT, "the version of ai-vs-real"),
             "started_s": Field(NUMBER, "seconds since 1970"),
+            "process": Field(TEXT, "the process that runs it: host, boot, process id and when it began"),
             "wall_s": Field(NUMBER, "seconds from start to end"),
             "decision": Field(TEXT, "promoted or refused"),
             "reasons": Field(LIST, "why, in sentences"),

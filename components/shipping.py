@@ -11,9 +11,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from components.containers import VERSION
+
 ROOT = Path(__file__).resolve().parent
 OURS = ROOT.name
 STAY = ("records", "registry", "shipping", "tracking")  # what talks to servers answers about no file
+_VERSION = 'metadata.version("ai-vs-real")'  # which cannot be asked for where the package is not installed
 _IMPORT = re.compile(rf"^(\s*from ){OURS}(?=[.\s])", re.MULTILINE)
 
 
@@ -37,7 +40,7 @@ def ship(entry: str, directory: Path) -> str:
         path = _file(module)
         if path is None or path in sources:
             continue
-        sources[path] = path.read_text(encoding="utf-8")
+        sources[path] = path.read_text(encoding="utf-8").replace(_VERSION, repr(VERSION))
         todo += [module.rpartition(".")[0], *_imported(path, sources[path])]
     digest = hashlib.sha256()
     for path in sorted(sources):

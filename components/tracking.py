@@ -216,6 +216,34 @@ def leave(client: Any, run_id: str, status: str = "FINISHED") -> None:
         client.set_terminated(run_id, status)
 
 
+def add(
+    run_id: str, *, metrics: Mapping[str, float] | None = None, files: Mapping[str, Path] | None = None, note: str = ""
+) -> None:
+    """Add to a run what became known after it, and leave its status as it is.
+
+    Args:
+        run_id: The run.
+        metrics: Finite numbers by name.
+        files: By their paths among the run's artifacts.
+        note: What the run is, in Markdown, where it says nothing of that yet.
+
+    Raises:
+        MissingError: The server has no such run.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    client = connect()
+    run = client.get_run(run_id)
+    now = int(time.time() * 1000)
+    described = not note or run.data.tags.get("mlflow.note.content")
+    client.log_batch(
+        run_id,
+        metrics=[Metric(key, float(value), now, 0) for key, value in (metrics or {}).items()],
+        tags=[] if described else [RunTag("mlflow.note.content", redact(note))],
+    )
+    upload(run, files or {})
+
+
 class TrackedRun:
     """One MLflow run. Use as a context manager: it ends with the block.
 

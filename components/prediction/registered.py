@@ -11,14 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from components.errors import InputError
-from components.media.pictures import MediaError
-from components.media.videos import Sampling
-from components.media.view import Delivery, ViewPolicy, read_views
-from components.media.workers import Workers
-from components.runtime import Runtime
+from components.prediction.examiner import Examiner
 
 COLUMN = "media"
 COLUMNS = ("verdict", "probability", "reason", "error")
@@ -35,12 +29,7 @@ class RegisteredDetector:
     """
 
     def __init__(self, directory: str | Path):
-        self._network = Runtime(directory)
-        card = self._network.card
-        self._view = ViewPolicy.parse(card["view"])
-        self._sampling = Sampling.parse(card.get("sampling") or "even:8")
-        self._delivery = Delivery.parse(card.get("delivery") or "as-is")
-        self._workers = Workers(1)
+        self._examiner = Examiner(directory)
 
     def predict(self, media: Any, params: dict[str, Any] | None = None) -> Any:
         """Answer about pictures and videos.
@@ -63,27 +52,10 @@ class RegisteredDetector:
     def _answer(self, item: Any) -> tuple[str | None, float | None, str, str | None]:
         try:
             with tempfile.TemporaryDirectory() as part:
-                probability = self._probability(_path(item, Path(part)))
-        except (MediaError, InputError, OSError) as error:
+                answer = self._examiner.examine(_path(item, Path(part)))
+        except (InputError, OSError) as error:
             return None, None, "", str(error)
-        verdict, reason = self._verdict(probability)
-        return verdict, probability, reason, None
-
-    def _probability(self, path: Path) -> float:
-        read = list(self._workers.read(read_views, path, self._view, self._sampling, self._delivery))
-        logits = self._network.logits(np.stack([views for views, _ in read]))
-        if read[0][1]["kind"] == "frame":
-            return float(self._network.clip_probability(logits))
-        return float(self._network.calibrate(logits)[0])
-
-    def _verdict(self, probability: float) -> tuple[str, str]:
-        threshold = self._network.threshold
-        band = self._network.card.get("abstention") or {"low": threshold, "high": threshold}
-        if not np.isfinite(probability):
-            return "unsure", "the detector's answer is not a number"
-        if band["low"] <= probability < band["high"]:
-            return "unsure", f"probability of fake {probability:.2f}: between {band['low']:.2f} and {band['high']:.2f}"
-        return ("fake" if probability >= band["high"] else "real"), ""
+        return answer.verdict, answer.probability, answer.reason, answer.error
 
 
 def _load_pyfunc(path: str) -> RegisteredDetector:

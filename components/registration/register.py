@@ -1,16 +1,18 @@
 """Register a detector, and promote it if the gate lets it."""
 
 import hashlib
+import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from components import registry
+from components import registry, tracking
 from components.detector import read_card
 from components.errors import InputError
-from components.evaluation_result import DetectorResult, EvaluationResult, as_plain
+from components.evaluation_result import METRICS, DetectorResult, EvaluationResult, as_plain
 from components.page import parts
 from components.progress import say
 from components.records import DuplicateError, Records, open_records
@@ -85,11 +87,14 @@ def register(
             details = _details(question, policy, decision, judged, card)
             _record(records, details, card, judged)
             with suppress(DuplicateError):  # another process changed the champion meanwhile: decide again
-                event = _enter(history, Path(model), Path(evaluation), champion, decision, details)
+                event = _enter(history, Path(model), Path(evaluation), champion, decision, details, judged)
                 say("register", f"{event['kind']}: version {event['version']}: {'; '.join(event['reasons'])}")
                 break
     if decision_page:
         _write_page(decision_page, event, judged)
+        if event is not known and event["mlflow_run"]:
+            with suppress(tracking.MissingError):  # of a version that was there before, its run deleted since
+                tracking.add(event["mlflow_run"], files={"pages/decision.html": Path(decision_page)})
     return {"decision": event["kind"], **event}
 
 
@@ -123,16 +128,19 @@ def _enter(
     champion: registry.Version | None,
     decision: Decision,
     details: Mapping[str, Any],
+    judged: EvaluationResult,
 ) -> Event:
     """Put the detector into the registry, and the decision with the alias that it earned into the history."""
     incumbent = champion.version if champion else ""
     if champion and champion.digest == details["digest"]:
-        version, challenger = champion.version, None
+        version, run_id, challenger = champion.version, "", None
     else:
         tags = {"backbone": details["backbone"], "gate": decision.reasons[0]}
-        entered = registry.add_version(history.name, model, details["run_id"], tags)
+        description = describe(judged)
+        entered = registry.add_version(history.name, model, details["run_id"], tags, description)
         registry.keep(entered, {EVALUATION: evaluation})
-        version, challenger = entered.version, "" if decision.promote else entered.version
+        tracking.add(entered.run_id, metrics=metrics_of(judged.candidate), note=description)
+        version, run_id, challenger = entered.version, entered.run_id, "" if decision.promote else entered.version
     return history.append(
         PROMOTED if decision.promote else REFUSED,
         version,
@@ -140,8 +148,43 @@ def _enter(
         challenger=challenger,
         reasons=decision.reasons,
         by=GATE,
-        details=details,
+        details={**details, "mlflow_run": run_id},
     )
+
+
+def describe(judged: EvaluationResult) -> str:
+    """Return what a version is, on what data, and what it must not be used for, in Markdown."""
+    candidate = judged.candidate
+    count = f"{candidate.overall.n:,} pictures and clips ({candidate.overall.n_real:,} real)"
+    lines = [
+        f"Tells real from AI-generated pictures and videos. Backbone {candidate.backbone}, detector "
+        f"{candidate.digest[:12]}.",
+        f"Trained on dataset {judged.dataset_digest[:12]}, judged on {count} of its test split. {judged.note}".strip(),
+        "It must not be used beyond these limits:",
+        "\n".join(f"- {limit}" for limit in candidate.limits or ["None were found by its evaluation."]),
+    ]
+    return "\n\n".join(lines)
+
+
+def metrics_of(result: DetectorResult) -> dict[str, float]:
+    """Return every test metric as MLflow names it: `test/METRIC`, and `test/CONDITION/METRIC` of each slice of all.
+
+    Args:
+        result: Of one detector.
+
+    Returns:
+        Finite numbers: over all, on the worst slice (`worst_slice`), and under each degradation and tier.
+    """
+    measured = {"": result.overall}
+    measured |= {f"{entry.name}/": entry.measures for entry in result.slices if entry.by == "degradation"}
+    if worst := result.worst_slice:
+        measured["worst_slice/"] = worst.measures
+    return {
+        f"test/{re.sub(r'[^A-Za-z0-9_./ -]', '-', part)}{name}": float(value)
+        for part, measures in measured.items()
+        for name in METRICS
+        if (value := measures.value(name)) is not None and math.isfinite(value)
+    }
 
 
 def _write_page(path: str | Path, event: Event, judged: EvaluationResult) -> None:

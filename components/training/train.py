@@ -132,9 +132,11 @@ def train(
         if keras.backend.backend() == "tensorflow":
             card = runtime.export(output, network, runtime.validation_units(rows))
         run.log_file(Path(output) / "card.json")
+        profile = json.dumps(rows.card.get("counts", {}))[:60_000]
+        run.log_dataset("dataset", rows.digest, str(dataset), "training", profile)
         if report:
             Path(report).write_text(curves.render(training.history, card))
-            run.log_file(report)
+            run.log_file(report, "pages/training.html")
     shutil.rmtree(work, ignore_errors=True)
     say("train", f"done: validation AUC {card['validation']['auc']:.3f}, detector {card['digest'][:12]}")
     return card

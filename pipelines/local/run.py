@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components import processes
 from components.containers import IMAGES, VERSION
 from components.dataset import LABELS
 from components.errors import InputError
@@ -154,9 +155,13 @@ class recorded:  # noqa: N801 (a context manager, read as a verb)
             "revision": revision().document(),
             "started_s": time.time(),
             "records": self.records.place,
+            "process": processes.identity(),
         }
 
     def __enter__(self) -> dict[str, Any]:
+        for document in self.records.find("runs", {"outcome": "running"}):
+            if processes.has_ended(document.get("process", "")):  # killed before it could say so
+                self.records.put("runs", document | {"outcome": "killed", "error": "the process was killed"})
         self.records.put("runs", self.document)
         return self.document
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from components import registry
+from components import registry, tracking
 from components.errors import InputError
 from components.records import open_records
 from components.registration.register import find_champion, register
@@ -127,3 +127,17 @@ def test_a_detector_of_uncommitted_code_is_registered_on_a_cluster_and_not_promo
     with open_records() as records:
         (run,) = records.find("runs", {"data_version": "0123456789ab", "revision.dirty": True})
         assert run["digest"] == card["digest"]
+
+
+def test_the_run_and_the_version_say_what_was_measured_and_what_it_is_not_for(registry_home, make, tmp_path):
+    page = tmp_path / "page.html"
+    outcome = register(*make("first"), model_name=NAME, gate=GATE, decision_page=page)
+    client = tracking.connect()
+    version = client.get_model_version(NAME, outcome["version"])
+    run = client.get_run(version.run_id)
+    assert {"test/roc_auc", "test/ece", "test/jpeg-30/roc_auc", "test/worst_slice/ece"} <= set(run.data.metrics)
+    assert run.data.metrics["test/roc_auc"] == pytest.approx(outcome["metrics"]["roc_auc"])
+    assert "must not be used" in version.description
+    assert run.data.tags["mlflow.note.content"] == version.description
+    kept = registry_home / "artifacts" / version.run_id / "artifacts" / "pages" / "decision.html"
+    assert kept.read_bytes() == page.read_bytes()

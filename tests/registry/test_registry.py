@@ -153,13 +153,7 @@ def test_a_run_that_is_interrupted_is_killed_and_can_go_on(registry_home):
     assert client.get_run(run.run_id).info.status == "KILLED"
     with tracking.TrackedRun(run.run_id) as again:
         assert again.run_id == run.run_id
-        (used,) = client.get_run(run.run_id).inputs.dataset_inputs
-    assert (used.dataset.digest, used.dataset.source) == ("0123", "http://***@host/media")
-    assert client.get_model_version(name, "1").description == "for **tests** alone"
-    assert client.get_run(run.run_id).info.status == "RUNNING"
-    (used,) = client.get_run(run.run_id).inputs.dataset_inputs
-    assert (used.dataset.digest, used.dataset.source) == ("0123", "http://***@host/media")
-    assert client.get_model_version(name, "1").description == "for **tests** alone"
+        assert client.get_run(run.run_id).info.status == "RUNNING"
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
@@ -218,9 +212,9 @@ def test_the_run_of_a_killed_process_is_closed_by_the_next(registry_home):
             assert client.get_run(at_work.run_id).info.status == "RUNNING"
 
 
-def test_the_run_that_kubeflow_opened_is_joined_and_left_open(registry_home, monkeypatch, name, detector):
+def test_the_run_that_kubeflow_opened_is_joined_and_left_open(registry_home, monkeypatch, name, detector, tmp_path):
     client = tracking.connect()
-    experiment = client.create_experiment("of the pipeline")
+    experiment = client.create_experiment("of the pipeline", (tmp_path / "elsewhere").as_uri())
     run_id = client.create_run(experiment).info.run_id
     client.log_param(run_id, "seed", "7")
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
