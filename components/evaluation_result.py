@@ -499,7 +499,7 @@ def worst_slice(slices: Iterable[SliceResult]) -> SliceResult | None:
     whole test split counts only where no part of it holds enough units.
 
     Args:
-        slices: Of one detector.
+        slices: The slices of a detector.
 
     Returns:
         The slice; None where none holds enough units.

@@ -138,9 +138,9 @@ def _test_units(data: Dataset) -> Units:
     rows = data.rows("test")
     labels = set(data.column("label")[rows].tolist())
     if labels != {0, 1}:
-        found = {0: "real only", 1: "fake only"}.get(next(iter(labels), None), "nothing")
+        content = {0: "real only", 1: "fake only"}.get(next(iter(labels), None), "nothing")
         raise InputError(
-            f"the test split of {data.directory} holds {found}; a judgement needs both labels: add media or split again"
+            f"the test split of {data.directory} holds {content}; a judgement needs both labels: add media or split again"
         )
     return units_of(data, rows)
 

@@ -1,7 +1,7 @@
 """What is measured of a detector's answers: ranking, decisions, calibration.
 
-Labels are 0 real and 1 fake; probabilities are of fake. A measure that the labels leave undefined (a ranking of one
-class) is None, never NaN.
+Labels are 0 real and 1 fake; probabilities are of fake. A measure that the labels leave undefined (a ranking of a
+single class) is None, never NaN.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.
         threshold: Probability from which the answer is fake.
 
     Returns:
-        Every measure; None where the labels leave one undefined.
+        Every measure; None for those that the labels leave undefined.
     """
     from sklearn import metrics
 
@@ -79,7 +79,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
 
 
 def calibration_by_chance(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> float | None:
-    """Return the ECE below which perfect probabilities stay 19 times of 20, on as few units.
+    """Return the ECE below which perfect probabilities stay 19 times in 20, on as few units.
 
     An ECE below it is no evidence against the calibration; one above is. The labels are drawn from the probabilities,
     at the labels' own shares (parametric bootstrap, as in Broecker and Smith, 2007).
@@ -87,7 +87,7 @@ def calibration_by_chance(labels: np.ndarray, probabilities: np.ndarray, seed: i
     Args:
         labels: int, (n,); their shares alone count.
         probabilities: float, (n,), of fake at equal shares of both labels.
-        seed: Of the draws.
+        seed: Random seed of the draws.
 
     Returns:
         In [0, 1]; None for one label only.
@@ -98,7 +98,7 @@ def calibration_by_chance(labels: np.ndarray, probabilities: np.ndarray, seed: i
     said = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-6, 1 - 1e-6)
     share = said * counts[1] / (said * counts[1] + (1 - said) * counts[0])
     drawn = np.random.default_rng(seed).random((CHANCE_DRAWS, len(said))) < share
-    errors = [expected_calibration_error(one.astype(np.int64), said) for one in drawn]
+    errors = [expected_calibration_error(labels.astype(np.int64), said) for labels in drawn]
     errors = [error for error in errors if error is not None]
     return float(np.quantile(errors, CHANCE_LEVEL)) if errors else None
 

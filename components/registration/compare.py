@@ -66,7 +66,7 @@ def _document(version: str, other: str, decision: Decision, challenger: Judged, 
 
 
 def _evaluations(version: registry.Version, other: registry.Version) -> tuple[Judged, Judged]:
-    """Return both evaluations: of the same rows where one file holds both, else the own one of each."""
+    """Return both evaluations: of the same rows where one file holds both, else each its own."""
     files = {}
     with tempfile.TemporaryDirectory() as part:
         for entry in (version, other):
