@@ -140,7 +140,7 @@ def _test_units(data: Dataset) -> Units:
     if labels != {0, 1}:
         content = {0: "real only", 1: "fake only"}.get(next(iter(labels), None), "nothing")
         raise InputError(
-            f"the test split of {data.directory} holds {content}; a judgement needs both labels: add media or split again"
+            f"the test split of {data.directory} holds {content}; it needs both labels: add media or split again"
         )
     return units_of(data, rows)
 

@@ -166,6 +166,6 @@ def test_what_needs_no_look_at_the_picture_stands_beside_the_accuracies(make_dat
 
 
 def test_a_test_split_of_one_label_is_refused_in_one_line(make_dataset, detector, tmp_path):
-    with pytest.raises(InputError, match="holds nothing; a judgement needs both labels"):
+    with pytest.raises(InputError, match="holds nothing; it needs both labels"):
         evaluate(make_dataset(splits=("train",)), detector, tmp_path / "evaluation")
     assert not (tmp_path / "evaluation").exists()
