@@ -21,13 +21,21 @@ SCORED_AT_ONCE = 128  # rows in memory
 
 
 def calibrate(
-    model: Any, dataset: Dataset, *, rounds: int = ROUNDS, error_rate: float = ERROR_RATE, seed: int = 0
+    model: Any,
+    dataset: Dataset,
+    *,
+    logits: list[np.ndarray] | None = None,
+    rounds: int = ROUNDS,
+    error_rate: float = ERROR_RATE,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Fit a detector's calibration, threshold and abstention band on the validation split.
 
     Args:
         model: From pixels to logits, as in `components.detector`.
         dataset: The dataset that it was trained on.
+        logits: Of the validation rows in each tier, in the order of `units_of`, each (rows,), where they are known;
+            else the rows are scored as they are and under drawn degradations.
         rounds: Degradations drawn for each picture and clip, besides the clean one.
         error_rate: Share of real media that may be called fake, and of fakes called real; what would go beyond
             becomes "unsure".
@@ -37,12 +45,13 @@ def calibrate(
         Entries for the card: `threshold`, `calibration` by kind and `abstention`.
     """
     units = units_of(dataset, dataset.rows("validation"))
-    random = np.random.default_rng(seed)
-    conditions = [np.full(len(units), "", dtype=object)]
-    for _ in range(rounds):
-        conditions.append(np.array([degradations.draw(random, kind) for kind in units.kind], dtype=object))
     say("train", f"calibrating on {len(units):,} pictures and clips of the validation split, clean and degraded")
-    logits = [score_under(model, dataset, units, names) for names in conditions]
+    if logits is None:
+        random = np.random.default_rng(seed)
+        conditions = [np.full(len(units), "", dtype=object)]
+        for _ in range(rounds):
+            conditions.append(np.array([degradations.draw(random, kind) for kind in units.kind], dtype=object))
+        logits = [score_under(model, dataset, units, names) for names in conditions]
     calibration = fit(units, logits)
     probabilities = np.stack([unit_probabilities({"calibration": calibration}, units, one) for one in logits])
     return {

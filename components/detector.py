@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from components.errors import InputError
+from components.familiarity import Familiarity
 
 FORMAT = 1
 CLIP_TERMS = ("slope", "above", "below", "spread", "intercept")  # the weights of `clip_features`
@@ -141,19 +142,24 @@ def read_card(directory: str | Path) -> dict[str, Any]:
     return card
 
 
-def save(directory: str | Path, model: Any, card: dict[str, Any]) -> dict[str, Any]:
+def save(
+    directory: str | Path, model: Any, card: dict[str, Any], familiarity: Familiarity | None = None
+) -> dict[str, Any]:
     """Write a detector and return its card, completed with the format and the digest of all that a verdict depends on.
 
     Args:
         directory: Where it shall lie; replaced if a detector is there.
         model: A Keras model from (batch, size, size, 3) pixels to (batch, 1) logits.
         card: What DESIGN calls the card; `format` and `digest` are added.
+        familiarity: What says how familiar a file is, where it was fitted.
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
         model.save(part / "model.keras")
+        if familiarity:
+            familiarity.save(part)
         card = {**card, "format": FORMAT, "digest": _digest(model, card)}
         (part / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True))
         if directory.exists():
@@ -169,7 +175,8 @@ def save(directory: str | Path, model: Any, card: dict[str, Any]) -> dict[str, A
 def _digest(model: Any, card: dict[str, Any]) -> str:
     # Of all that a verdict depends on. Of the weights, not of the file: a .keras file is a zip and carries its time.
     policies = {
-        key: card.get(key) for key in ("view", "sampling", "delivery", "threshold", "calibration", "abstention")
+        key: card.get(key)
+        for key in ("view", "sampling", "delivery", "threshold", "calibration", "abstention", "familiarity")
     }
     digest = hashlib.sha256(json.dumps(policies, sort_keys=True).encode() + model.to_json().encode())
     for weight in model.get_weights():

@@ -188,9 +188,9 @@ _SETTINGS = (
         minimum=1e-8, maximum=10.0,
     ),
     Setting(
-        "draws", 2, "Training", ("train",), "COUNT",
+        "draws", 3, "Training", ("train",), "COUNT",
         "Number of times each view is drawn for training: first as it is, then augmented and degraded.",
-        "A third draw gains less than it costs.",
+        "One draw for each tier of delivery: clean, web and hard.",
         minimum=1, maximum=100,
     ),
     Setting(

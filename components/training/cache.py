@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from components.progress import follow
+from components.runtime import backbone_features
 from components.training.data import Batches
 
 
@@ -68,10 +69,12 @@ def compute(
             for name, tensor in zip(names, tensors, strict=True)
         ]
         lower = keras.Model(inputs, tensors)
+        alone = len(lower.inputs) == 1  # the runtime computes networks of one input
+        forward = backbone_features(lower) if alone else lower.predict_on_batch
         every = (batch for draw in range(draws) for batch in batches(draw))
         start = 0
         for batch in every:
-            found = lower.predict_on_batch(batch)
+            found = forward(batch[0] if alone and isinstance(batch, list) else batch)
             for array, one in zip(arrays, found if isinstance(found, list | tuple) else [found], strict=True):
                 count = len(one)
                 array[start : start + count] = np.asarray(one)

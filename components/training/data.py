@@ -48,8 +48,10 @@ def augmenter(seed: int) -> Augment:
 class Batches(keras.utils.PyDataset):
     """The views of some rows, each view a sample, read from the shards in the order needed.
 
-    Epoch 0 shows every view as it is; the further ones augment and degrade. Order, degradations and augmentation of an
-    epoch depend on the seed and the epoch alone, so a run that was cut short goes on as if it had not been.
+    Epoch 0 shows every view as it is; the further ones augment and degrade: where the dataset keeps its files in tiers,
+    they take turns among the delivered ones, else single degradations are drawn for the views. Order, degradations and
+    augmentation of an epoch depend on the seed and the epoch alone, so a run that was cut short goes on as if it had
+    not been.
 
     Args:
         dataset: Where the rows are.
@@ -92,6 +94,8 @@ class Batches(keras.utils.PyDataset):
         self.order = np.resize(order, -(-len(order) // self.parts) * self.parts)  # which repeats from the start
         self.degrading = rng.spawn(1)[0]
         self.share = self.degrade if epoch else 0.0
+        delivered = self.dataset.tiers[1:]
+        self.tier = delivered[(epoch - 1) % len(delivered)] if delivered and self.share else ""
         self.augmentation = augmenter(int(rng.integers(2**31))) if self.augment and epoch else None
 
     @property
@@ -110,7 +114,11 @@ class Batches(keras.utils.PyDataset):
         """Return the pixels of some samples, float32, (samples, size, size, 3)."""
         rows, places = np.unique(self.row[chosen], return_inverse=True)
         views = self.dataset.views(rows)[places, self.view[chosen]]
-        if self.share:
+        if self.tier:
+            taken = self.degrading.random(len(chosen)) < self.share
+            delivered = self.dataset.views(rows, self.tier)[places, self.view[chosen]]
+            views = np.where(taken[:, None, None, None], delivered, views)
+        elif self.share:
             views = degraded(views, self.kind[chosen], self.share, self.degrading)
         pixels = views.astype("float32")
         return pixels if self.augmentation is None else self.augmentation(pixels)

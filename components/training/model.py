@@ -76,8 +76,9 @@ def _head(read: list[Any], spread: bool, dropout: float) -> Any:
         for tap, mean in zip(read, list(pooled), strict=True):
             square = pool(name=f"head_pool_square_{tap.name}")(keras.ops.square(keras.ops.cast(tap.output, "float32")))
             pooled.append(keras.ops.sqrt(keras.ops.maximum(square - keras.ops.square(mean), 0.0) + 1e-6))
-    features = pooled[0]
-    if len(pooled) > 1:
+    if len(pooled) == 1:
+        features = layers.Identity(name="head_features")(pooled[0])
+    else:
         features = layers.Concatenate(name="head_features")(pooled)
         features = layers.Normalization(name="head_scale")(features)
     features = layers.Dropout(dropout, name="head_dropout")(features)

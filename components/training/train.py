@@ -16,13 +16,13 @@ from typing import Any
 
 import keras
 
-from components import calibration, containers, detector, home, known_media, runtime, tracking
+from components import containers, detector, home, known_media, runtime, tracking
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
 from components.revision import revision
 from components.settings import DEFAULTS, check, names_of
-from components.training import curves, data, devices, model, phases, recipes
+from components.training import curves, data, devices, known, model, phases, recipes
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,12 @@ def train(
         training = phases.Phases(network, rows, wanted, work, _recorder(run), team)
         with devices.computing(network, wanted.precision):
             card |= training.run()
-        card |= calibration.calibrate(network, rows, seed=wanted.seed)
+        fitted, familiar = known.fit(network, rows, training.features, wanted.seed)
+        card |= fitted
         card["depths"] = training.depths
         card["epochs"] = {phase: len(metrics) for phase, metrics in training.history.items()}
         card["validation"] = training.best() if wanted.precision == "float32" else training.measure()
-        card = detector.save(output, network, card)
+        card = detector.save(output, network, card, familiar)
         known_media.write(output, rows)
         if keras.backend.backend() == "tensorflow":
             card = runtime.export(output, network, runtime.validation_units(rows))
