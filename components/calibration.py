@@ -4,6 +4,8 @@ All is fitted on validation rows, clean and degraded, at the end of training; wh
 `components.detector` applies it. A probability means: of so many files of which half are fake, that share is fake.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,7 @@ def calibrate(
         conditions = [np.full(len(units), "", dtype=object)]
         for _ in range(rounds):
             conditions.append(np.array([degradations.draw(random, kind) for kind in units.kind], dtype=object))
-        logits = [score_under(model, dataset, units, names) for names in conditions]
+        logits = [score_under(partial(logits_of, model), dataset, units, names) for names in conditions]
     calibration = fit(units, logits)
     probabilities = np.stack([unit_probabilities({"calibration": calibration}, units, one) for one in logits])
     return {
@@ -61,11 +63,16 @@ def calibrate(
     }
 
 
-def score_under(model: Any, dataset: Dataset, units: Units, names: np.ndarray) -> np.ndarray:
+def score_under(
+    score: Callable[[np.ndarray], np.ndarray],
+    dataset: Dataset,
+    units: Units,
+    names: np.ndarray,
+) -> np.ndarray:
     """Score the rows of units, each unit under its own degradation.
 
     Args:
-        model: From pixels to logits.
+        score: From views, uint8, (rows, views, size, size, 3), to logits, (rows,).
         dataset: Where the rows are.
         units: What is scored.
         names: The degradation of each unit, (units,); an empty one leaves it as it is.
@@ -81,7 +88,7 @@ def score_under(model: Any, dataset: Dataset, units: Units, names: np.ndarray) -
             views = dataset.views(units.rows[part])
             if name:
                 views = degradations.apply(name, views.reshape(-1, *views.shape[2:])).reshape(views.shape)
-            out[part] = logits_of(model, views)
+            out[part] = score(views)
     return out
 
 

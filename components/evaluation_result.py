@@ -85,6 +85,13 @@ METRICS: dict[str, Metric] = {
             greater_is_better=False,
             can_be_beaten=False,
         ),
+        Metric(
+            "confidently_wrong",
+            "confidently wrong on left-out sources",
+            "The largest share of a source, left out of training, that is answered wrongly; needs --cross-source.",
+            greater_is_better=False,
+            can_be_beaten=False,
+        ),
     )
 }
 HEADLINE = ("roc_auc", "average_precision", "balanced_accuracy", "accuracy_real", "accuracy_fake", "ece", "eer")
@@ -301,9 +308,13 @@ class LeftOutSource:
     Attributes:
         source: Its name.
         label: real or fake.
-        n: Its test units.
-        seen: Trained with it; `accuracy` is of the source alone.
-        unseen: Trained without it, likewise.
+        n: Its units, all of them: none of them is seen.
+        seen: Trained with it; `accuracy` is of the source alone. On its test units.
+        unseen: Trained without it and its family, likewise. On all its units.
+        familiarity_auc: How well familiarity tells it from known media: the probability that a unit of it is less
+            familiar than a known test unit. None where familiarity could not be fitted, like the next two.
+        wrong: Share of it that is answered wrongly.
+        right: Share of it that is answered rightly; the rest is "unsure".
     """
 
     source: str
@@ -311,6 +322,9 @@ class LeftOutSource:
     n: int
     seen: Measures
     unseen: Measures
+    familiarity_auc: float | None = None
+    wrong: float | None = None
+    right: float | None = None
 
 
 @dataclass(frozen=True)
@@ -342,6 +356,49 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class SourceAnswers:
+    """The verdicts on one source.
+
+    Attributes:
+        source: Its name; "all" for all of them.
+        label: real, fake, or both.
+        n: Number of units.
+        answered: Share with a verdict other than "unsure".
+        wrong: Share, of all its units, with the verdict of the other label: wrong with confidence.
+        unfamiliar: Share that was unlike the training media.
+    """
+
+    source: str
+    label: str
+    n: int
+    answered: float
+    wrong: float
+    unfamiliar: float
+
+    @property
+    def wrong_of_answered(self) -> float:
+        """Share of the answered that are wrong; 0 where nothing is answered."""
+        return self.wrong / self.answered if self.answered else 0.0
+
+
+@dataclass(frozen=True)
+class ConditionAnswers:
+    """The verdicts under one condition, probability and familiarity together.
+
+    Attributes:
+        name: "clean" or a degradation.
+        all: On all units.
+        by_source: On each source.
+        least_familiar: The units, by path, that are least like the training media, the least familiar first.
+    """
+
+    name: str
+    all: SourceAnswers
+    by_source: list[SourceAnswers]
+    least_familiar: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class DetectorResult:
     """What came of one detector.
 
@@ -360,6 +417,7 @@ class DetectorResult:
         clips: How clips are answered; None without any.
         goals: How it stands degradation, in a few numbers.
         cross_source: Each source left out of training; None where that was not asked for or is not possible.
+        answers: The verdicts as delivered and in each tier; empty where familiarity was not measured.
         limits: What it must not be used for, in sentences, the gravest first.
         scores: Every unit's answer.
     """
@@ -379,12 +437,22 @@ class DetectorResult:
     view: str = ""
     clips: Clips | None = None
     cross_source: list[LeftOutSource] | None = None
+    answers: list[ConditionAnswers] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
 
     @property
     def worst_slice(self) -> SliceResult | None:
         """The slice that the rule for the worst one picks; None where no slice holds enough units."""
         return worst_slice(self.slices)
+
+    @property
+    def confidently_wrong(self) -> float | None:
+        """The largest share of a left-out source that is answered wrongly; None where that was not measured."""
+        return max((part.wrong for part in self.cross_source or [] if part.wrong is not None), default=None)
+
+    def value(self, metric: str) -> float | None:
+        """Return the value of a metric by its name, a key of METRICS."""
+        return self.confidently_wrong if metric == "confidently_wrong" else self.overall.value(metric)
 
     def slice(self, name: str) -> SliceResult | None:
         """Return a slice by its name; None where there is none."""

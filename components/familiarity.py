@@ -188,9 +188,10 @@ def _share(held: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def of_units(features: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """Average the features of rows over their units: (rows, features) and (rows,) to (units, features), float32."""
-    out = np.zeros((owner.max() + 1, features.shape[1]), dtype=np.float64)
+    count = np.bincount(owner)
+    out = np.zeros((len(count), features.shape[1]), dtype=np.float64)
     np.add.at(out, owner, features)
-    return (out / np.bincount(owner)[:, None]).astype(np.float32)
+    return (out / count[:, None]).astype(np.float32)
 
 
 def entry(lost: float, sources: Sequence[str], known: int) -> dict[str, Any]:

@@ -229,6 +229,11 @@ _SETTINGS = (
         brief="judge on left-out sources too",
     ),
     Setting(
+        "families", "", "Evaluation", ("evaluate",), "NAMES",
+        "Sources that are left out together, as NAME=SOURCE+SOURCE with commas between; empty for none.",
+        brief="NAME=SOURCE+SOURCE,...: left out together",
+    ),
+    Setting(
         "gate", "roc_auc+0.002,roc_auc>=0.85,balanced_accuracy>=0.75,false_positive_rate<=0.1,ece<=0.1",
         "Registry", ("register",), "GATE",
         "What promotes a detector: METRIC+MARGIN over the champion, then floors (METRIC>=X) and caps (METRIC<=X).",

@@ -16,6 +16,7 @@ def evaluate(
     roc: dsl.Output[dsl.ClassificationMetrics],
     test_degradations: str,
     cross_source: bool,
+    families: str,
 ):
     """Judge the model on the test split, beside the champion on the same rows.
 
@@ -28,13 +29,14 @@ def evaluate(
             jpeg:50,scale:0.5.
         cross_source: Whether each source is also left out of training in turn, to measure the detector on unknown
             sources.
+        families: Sources that are left out together, as NAME=SOURCE+SOURCE with commas between.
         evaluation: Every number, as JSON; the headline as metrics.
         report: The page a person reads.
         roc: The ROC curve and the confusion, for Kubeflow's page.
     """
     from components.evaluation.evaluate import evaluate_against
 
-    options = {"test_degradations": test_degradations, "leave_one_out": cross_source}
+    options = {"test_degradations": test_degradations, "leave_one_out": cross_source, "families": families}
     result = evaluate_against(champion, model_name, dataset.path, model.path, evaluation.path, report.path, **options)
     for name, value in result.metrics.items():
         evaluation.log_metric(name, value)

@@ -1,94 +1,222 @@
 """What a detector does on a source that it has never seen: one left out at a time, from features computed once."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from components import calibration, familiarity
 from components.dataset import Dataset, batches
 from components.detector import Detector
+from components.errors import InputError
+from components.evaluation.answers import verdicts
 from components.evaluation.metrics import measure
 from components.evaluation_result import LeftOutSource, Measures
 from components.progress import follow, say
-from components.units import Units
+from components.runtime import backbone_features
+from components.units import Units, unit_probabilities, units_of
 
-MOST_ROWS = 4000  # of the training split: more change little and cost minutes
+MOST_ROWS = 4000  # of a split: more change little and cost minutes
 DEPTHS = 4
 SCORED_AT_ONCE = 32  # rows in memory
+STRENGTH = 0.01  # of the head: inverse of the regularisation
 
 
-def cross_source(detector: Detector, data: Dataset, units: Units, seed: int = 0) -> list[LeftOutSource] | None:
-    """Train a linear head with and without each source, and judge both on that source.
+def parse_families(text: str) -> dict[str, str]:
+    """Read which sources belong together, and are left out together.
 
-    The features are those of layers that training left as they were, so that nothing in them has seen the source.
+    Args:
+        text: NAME=SOURCE+SOURCE[,NAME=...], such as "imagen=imagic-imagen+ptp-imagen"; empty for none.
+
+    Returns:
+        The family of each source that is named.
+
+    Raises:
+        InputError: The text has another form.
+    """
+    families: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, sources = part.partition("=")
+        members = [source.strip() for source in sources.split("+") if source.strip()]
+        if not name.strip() or not members:
+            raise InputError(
+                f"families has {part!r}; write NAME=SOURCE+SOURCE with commas between, such as "
+                "imagen=imagic-imagen+ptp-imagen"
+            )
+        families |= dict.fromkeys(members, name.strip())
+    return families
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The units of a split, their rows' features, and those of the units."""
+
+    units: Units
+    rows: np.ndarray
+    features: np.ndarray
+
+    @classmethod
+    def of(cls, network: Any, data: Dataset, units: Units) -> "_Split":
+        rows = features(network, data, units.rows)
+        return cls(units, rows, familiarity.of_units(rows, units.owner))
+
+    def only(self, mask: np.ndarray) -> "_Split":
+        return _Split(self.units.only(mask), self.rows[mask[self.units.owner]], self.features[mask])
+
+
+def cross_source(
+    detector: Detector, data: Dataset, units: Units, families: Mapping[str, str] | None = None, seed: int = 0
+) -> list[LeftOutSource] | None:
+    """Train a linear head with and without each source's family, and judge both on that source.
+
+    The features are those of layers that training left as they were, so that nothing in them has seen the source. Where
+    the dataset has a validation split, calibration, band and familiarity are fitted on it, without the family as well,
+    so that what is answered is what a detector would answer that had never met it.
 
     Args:
         detector: The trained detector.
         data: The dataset; its training split trains the heads.
         units: The test units.
+        families: The family of a source, by its name; a source that is not named is a family of its own.
         seed: Random seed of the choice of training rows, where there are too many.
 
     Returns:
-        A result for each source whose label has another one. None where training changed every layer.
+        A result for each source whose label has another family. None where training changed every layer.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     network = untouched(detector)
     if network is None:
         say("evaluate", "no leave-one-source-out: training changed every layer, so every feature has seen every source")
         return None
-    rows = data.rows("train")
+    families = families or {}
+    train, validation = (_Split.of(network, data, _few(data, name, seed)) for name in ("train", "validation"))
+    test = _Split.of(network, data, units)
+    judge = _judge(train, validation, np.ones(len(train.units), dtype=bool), np.ones(len(validation.units), dtype=bool))
+    seen = judge(test)
+    parts = (train, validation, test)
+    left_out = []
+    names = sorted({(str(name), int(label)) for name, label in zip(units.source, units.label, strict=True)})
+    for name, label in follow(names, "evaluate", "sources left out", len(names)):
+        # A source of no family is left out with one label: a folder of clips may stand under both.
+        out = families.get(name)
+        kept = [
+            np.array([families.get(source) != out for source in part.units.source], dtype=bool)
+            if out
+            else (part.units.source != name) | (part.units.label != label)
+            for part in parts
+        ]
+        if len(set(train.units.label[kept[0]])) < 2 or label not in train.units.label[kept[0]]:
+            continue
+        without = _judge(train, validation, kept[0], kept[1])
+        own = [part.only((part.units.source == name) & (part.units.label == label)) for part in parts]
+        others = test.only(kept[2])
+        left_out.append(_result(name, label, seen, test, without, own, others))
+    return left_out
+
+
+def _few(data: Dataset, split: str, seed: int) -> Units:
+    rows = data.rows(split)
     if len(rows) > MOST_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False))
-    label, source = data.column("label")[rows], data.column("source")[rows]
-    known, asked = features(network, data, rows), features(network, data, units.rows)
+    return units_of(data, rows)
 
-    def answers(chosen: np.ndarray) -> np.ndarray:
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=200))
-        logits = head.fit(known[chosen], label[chosen]).decision_function(asked)
-        mean = np.bincount(units.owner, weights=logits) / np.bincount(units.owner)
-        return 1 / (1 + np.exp(-mean))
 
-    with_all = answers(np.ones(len(rows), dtype=bool))
-    left_out = []
-    for name in sorted(set(units.source)):
-        own = int(units.label[units.source == name][0])
-        left = source != name
-        if not (left & (label == own)).any() or left.all():
-            continue
-        judged = (units.source == name) | (units.label != own)
-        without = answers(left)
-        left_out.append(
-            LeftOutSource(
-                source=name,
-                label=("real", "fake")[own],
-                n=int((units.source == name).sum()),
-                seen=_measure(units, with_all, judged, name),
-                unseen=_measure(units, without, judged, name),
-            )
-        )
-    return left_out
+@dataclass(frozen=True)
+class _Answers:
+    """What a head says of units: probability of fake; familiarity and verdict, None where they are not known."""
+
+    probability: np.ndarray
+    familiarity: np.ndarray | None
+    verdict: np.ndarray | None
+
+
+def _judge(train: _Split, validation: _Split, kept: np.ndarray, held: np.ndarray) -> Any:
+    """Train a head on some training units; return a function from a split to its answers."""
+    from sklearn.linear_model import LogisticRegression
+
+    known, checked = train.only(kept), validation.only(held) if len(validation.units) else validation
+    mean, deviation = known.features.mean(axis=0), np.maximum(known.features.std(axis=0), 1e-3)
+    head = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=100)
+    _, place, count = np.unique(known.units.source, return_inverse=True, return_counts=True)
+    head.fit((known.features - mean) / deviation, known.units.label, 1 / np.sqrt(count[place]))
+    kernel = head.coef_[0] / deviation
+    bias = float(head.intercept_[0] - mean @ kernel)
+    if len(set(checked.units.label.tolist())) < 2:
+        return lambda part: _Answers(1 / (1 + np.exp(-(part.features @ kernel + bias))), None, None)
+    logits = checked.rows @ kernel + bias
+    card: dict[str, Any] = {"threshold": calibration.THRESHOLD, "calibration": calibration.fit(checked.units, [logits])}
+    probabilities = unit_probabilities(card, checked.units, logits)
+    card["abstention"] = calibration.abstention(checked.units.label, probabilities[None], calibration.ERROR_RATE)
+    card["familiarity"] = {"threshold": familiarity.LOST}
+    fitted = familiarity.fit(
+        known.features[None],
+        known.units.source,
+        known.units.label,
+        (kernel, bias),
+        checked.features[None],
+        checked.units.kind,
+    )
+
+    def answers(part: _Split) -> _Answers:
+        probability = unit_probabilities(card, part.units, part.rows @ kernel + bias)
+        familiar = fitted.scores(part.features, part.units.kind)[0]
+        return _Answers(probability, familiar, verdicts(card, probability, familiar))
+
+    return answers
+
+
+def _result(
+    name: str, label: int, seen: _Answers, test: _Split, without: Any, own: list[_Split], others: _Split
+) -> LeftOutSource:
+    judged = ((test.units.source == name) & (test.units.label == label)) | (test.units.label != label)
+    beside = others.only(others.units.label != label)
+    asked = [without(part) for part in own if len(part.units)]
+    against = without(beside)
+    probability = np.concatenate([part.probability for part in asked])
+    labels = np.concatenate([np.full(len(probability), label), beside.units.label])
+    unseen = measure(labels, np.concatenate([probability, against.probability]))
+    right = ((probability >= calibration.THRESHOLD) == (label == 1)).mean()
+    result = LeftOutSource(
+        source=name,
+        label=("real", "fake")[label],
+        n=len(probability),
+        seen=_measure(test.units, seen.probability, judged, name),
+        unseen=replace(unseen, accuracy=float(right)),
+    )
+    if against.familiarity is None:
+        return result
+    familiar = without(others).familiarity
+    strange = np.concatenate([part.familiarity for part in asked])
+    said = np.concatenate([part.verdict for part in asked])
+    known = np.repeat([0, 1], [len(familiar), len(strange)])
+    return replace(
+        result,
+        familiarity_auc=measure(known, 1 - np.concatenate([familiar, strange])).roc_auc,
+        wrong=float((said == ("fake", "real")[label]).mean()),
+        right=float((said == ("real", "fake")[label]).mean()),
+    )
 
 
 def _measure(units: Units, probabilities: np.ndarray, judged: np.ndarray, name: str) -> Measures:
     own = units.source == name
-    right = (probabilities[own] >= 0.5) == (units.label[own] == 1)
+    right = (probabilities[own] >= calibration.THRESHOLD) == (units.label[own] == 1)
     return replace(measure(units.label[judged], probabilities[judged]), accuracy=float(right.mean()))
 
 
 def untouched(detector: Detector) -> Any:
-    """Return the part of the network that training left as it was, giving average-pooled features of several depths.
+    """Return the part of the network that training left as it was, giving average-pooled features.
 
     Returns:
-        A Keras model from pixels to features; None where training changed every layer.
+        A Keras model from pixels to features: what the head reads, where the whole backbone was left as it was, else
+        those of several depths below what was changed; None where training changed every layer.
     """
     import keras
 
     changed = detector.card.get("unfrozen", {}).get("layers", "all")
     if changed == "all":
         return None
+    if not changed and any(layer.name == "head_features" for layer in detector.model.layers):
+        return keras.Model(detector.model.inputs, detector.model.get_layer("head_features").output)
     by_resolution = {}
     for layer in detector.model.layers:
         if layer.name in changed or layer.name.startswith("head_"):
@@ -102,11 +230,11 @@ def untouched(detector: Detector) -> Any:
 
 def features(network: Any, data: Dataset, rows: np.ndarray) -> np.ndarray:
     """Compute the features of rows, averaged over their views: float32, (rows, features)."""
-    out = []
-    runs = list(batches(rows, SCORED_AT_ONCE))
+    out = np.empty((len(rows), network.output_shape[-1]), dtype=np.float32)
+    runs = list(batches(np.arange(len(rows)), SCORED_AT_ONCE))
+    compute = backbone_features(network) if len(rows) else None
     for run in follow(runs, "evaluate", "batches of features", len(runs)):
-        views = data.views(run)
+        views = data.views(rows[run])
         flat = views.reshape(-1, *views.shape[2:]).astype("float32")
-        values = np.asarray(network.predict_on_batch(flat))
-        out.append(values.reshape(len(run), -1, values.shape[-1]).mean(axis=1))
-    return np.concatenate(out)
+        out[run] = compute(flat)[0].reshape(len(run), -1, out.shape[1]).mean(axis=1)
+    return out

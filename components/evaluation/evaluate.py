@@ -12,7 +12,7 @@ import numpy as np
 from components.dataset import Dataset
 from components.detector import Detector
 from components.errors import InputError
-from components.evaluation.cross_source import cross_source
+from components.evaluation.cross_source import cross_source, parse_families
 from components.evaluation.judge import judge
 from components.evaluation.limits import limits
 from components.evaluation.metrics import roc_points
@@ -34,6 +34,7 @@ def evaluate(
     report: str | Path | None = None,
     test_degradations: str = DEFAULTS["test_degradations"],
     leave_one_out: bool = False,
+    families: str = "",
 ) -> EvaluationResult:
     """Judge a detector on a dataset's test split, by picture and by clip.
 
@@ -46,6 +47,7 @@ def evaluate(
         report: File for the page that a person reads, HTML; None for no page.
         test_degradations: Under which degradations it is judged as well: "all", "none", or names such as
             "jpeg:50,scale:0.5".
+        families: Sources that are left out together: see `cross_source.parse_families`.
         leave_one_out: Also leave out one source at a time, to see what becomes of a source that it has never seen.
 
     Returns:
@@ -57,10 +59,13 @@ def evaluate(
     data = Dataset(dataset)
     units = _test_units(data)
     say("evaluate", f"{len(units):,} pictures and clips, {len(units.rows):,} rows of the test split")
-    conditions = degradations.parse(test_degradations)
+    conditions, related = degradations.parse(test_degradations), parse_families(families)
+    if not data.card.get("media") and test_degradations == "all":
+        say("evaluate", "the dataset names no media: tiers of delivery, which act on files, are left out")
+        conditions = [name for name in conditions if not degradations.acts_on_files(name)]
     detector = Detector(model)
     candidate = judge(detector, data, units, conditions)
-    candidate = replace(candidate, cross_source=cross_source(detector, data, units) if leave_one_out else None)
+    candidate = replace(candidate, cross_source=cross_source(detector, data, units, related) if leave_one_out else None)
     evaluation = EvaluationResult(
         dataset_digest=data.digest,
         rows_digest=_digest(data, units),

@@ -3,16 +3,17 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from components.bootstrap import draw_weights
 from components.calibration import score_under
-from components.dataset import Dataset, DatasetWriter
+from components.dataset import Dataset, DatasetWriter, batches
 from components.detector import Detector, calibrated
 from components.errors import InputError
+from components.evaluation.answers import answered
 from components.evaluation.metrics import measure
 from components.evaluation.selective import compare_clips, risk_coverage
 from components.evaluation.slices import slices
@@ -29,9 +30,13 @@ from components.evaluation_result import (
     SliceResult,
     worst_slice,
 )
+from components.familiarity import Familiarity, of_units
 from components.media import degradations
 from components.progress import follow
+from components.runtime import Runtime
 from components.units import Units, unit_probabilities
+
+ROWS_AT_ONCE = 16
 
 
 def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]) -> DetectorResult:
@@ -48,11 +53,14 @@ def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]
     """
     kinds = set(units.kind)
     conditions = [name for name in conditions if any(degradations.applies(name, kind) for kind in kinds)]
-    with _seen_by(detector, data, units) as (views, seen):
-        logits = {
-            name: _score(detector, views, seen, name)
+    by_file = [name for name in conditions if degradations.acts_on_files(name)]
+    scorer = Scorer(detector)
+    with _seen_by(detector, data, units, by_file) as (views, seen):
+        answers = {
+            name: _answers(scorer, views, seen, name)
             for name in follow([CLEAN, *conditions], "evaluate", "conditions", 1 + len(conditions))
         }
+    logits = {name: answer.logits for name, answer in answers.items()}
     probabilities = {name: unit_probabilities(detector.card, units, values) for name, values in logits.items()}
     threshold = detector.threshold
     clean = probabilities[CLEAN]
@@ -77,6 +85,11 @@ def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]
         slices=parts,
         selective=selective,
         clips=_clips(detector, units, logits, probabilities),
+        answers=[
+            answered(name, detector.card, units, probabilities[name], answer.familiarity)
+            for name, answer in answers.items()
+            if answer.familiarity is not None
+        ],
         goals=_goals(parts, selective),
         scores=Scores(
             unit=units.path.tolist(),
@@ -94,16 +107,66 @@ def _known(probabilities: np.ndarray) -> list[float | None]:
     return [value if value == value else None for value in probabilities.tolist()]
 
 
-def _score(detector: Detector, views: Dataset, units: Units, name: str) -> np.ndarray:
-    if name == CLEAN:
-        return score_under(detector.model, views, units, np.full(len(units), "", dtype=object))
-    applies = np.array([degradations.applies(name, kind) for kind in units.kind])
-    out = np.full(len(units.rows), np.nan, dtype=np.float32)
-    if applies.any():
-        chosen = units.only(applies)
-        names = np.full(len(chosen), name, dtype=object)
-        out[applies[units.owner]] = score_under(detector.model, views, chosen, names)
-    return out
+def _answers(scorer: "Scorer", views: Dataset, units: Units, name: str) -> "Answers":
+    applies = np.array([name == CLEAN or degradations.applies(name, kind) for kind in units.kind])
+    logits = np.full(len(units.rows), np.nan, dtype=np.float32)
+    familiarity = np.full(len(units), np.nan) if scorer.familiarity and (name in views.tiers) else None
+    chosen = units.only(applies)
+    if not len(chosen):
+        return Answers(logits, familiarity)
+    if name in views.tiers:
+        found, features = scorer.tier(views, chosen, name)
+        if familiarity is not None:
+            familiarity[applies] = scorer.familiarity.scores(of_units(features, chosen.owner), chosen.kind)[0]
+    else:
+        found = score_under(scorer.logits, views, chosen, np.full(len(chosen), name, dtype=object))
+    logits[applies[units.owner]] = found
+    return Answers(logits, familiarity)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a detector says under one condition.
+
+    Attributes:
+        logits: Of the rows, (rows,); NaN where the condition does not apply.
+        familiarity: Of the units, (units,), likewise; None where it is not measured.
+    """
+
+    logits: np.ndarray
+    familiarity: np.ndarray | None
+
+
+class Scorer:
+    """A detector's answers by the light runtime, where it was exported, else by Keras.
+
+    Args:
+        detector: What scores.
+    """
+
+    def __init__(self, detector: Detector):
+        self.detector, self.runtime, self.familiarity = detector, None, None
+        if detector.card.get("runtime", {}).get("holds"):
+            self.runtime = Runtime(detector.directory)
+            if "familiarity" in detector.card:
+                self.familiarity = Familiarity.read(detector.directory)
+
+    def logits(self, views: np.ndarray) -> np.ndarray:
+        """Score views, uint8, (rows, views, size, size, 3): logits, float32, (rows,)."""
+        return self.runtime.logits(views) if self.runtime else self.detector.logits(views)
+
+    def tier(self, data: Dataset, units: Units, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Score the rows of units in one tier of a dataset: logits, (rows,), and features, (rows, features)."""
+        logits, features = [], []
+        for rows in batches(units.rows, ROWS_AT_ONCE):
+            views = data.views(rows, name)
+            if self.runtime:
+                part, read = self.runtime.logits_and_features(views)
+                features.append(read)
+            else:
+                part = self.detector.logits(views)
+            logits.append(part)
+        return np.concatenate(logits), np.concatenate(features) if features else None
 
 
 def _pooled(units: Units, probabilities: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -165,41 +228,51 @@ def _goals(parts: list[SliceResult], selective: Selective) -> Goals:
 
 
 @contextmanager
-def _seen_by(detector: Detector, data: Dataset, units: Units) -> Iterator[tuple[Dataset, Units]]:
-    """Give the dataset as a detector sees it: files are read again where it looks at them in another way."""
+def _seen_by(detector: Detector, data: Dataset, units: Units, conditions: list[str]) -> Iterator[tuple[Dataset, Units]]:
+    """Give the dataset as a detector sees it, under some conditions: its files are read again where that is needed.
+
+    Args:
+        detector: What looks.
+        data: The dataset.
+        units: Whose files are seen.
+        conditions: Degradations that act on the files.
+    """
     policies = ("view", "delivery")
-    if all(str(detector.card.get(key, data.card.get(key))) == str(data.card.get(key)) for key in policies):
+    same = all(str(detector.card.get(key, data.card.get(key))) == str(data.card.get(key)) for key in policies)
+    if same and not conditions:
         yield data, units
         return
     with tempfile.TemporaryDirectory(prefix="views-") as place:
         yield (
-            _read_again(detector, data, units, Path(place) / "dataset"),
+            _read_again(detector, data, units, conditions, Path(place) / "dataset"),
             replace(units, rows=np.arange(len(units.rows))),
         )
 
 
-def _read_again(detector: Detector, data: Dataset, units: Units, place: Path) -> Dataset:
+def _read_again(detector: Detector, data: Dataset, units: Units, conditions: list[str], place: Path) -> Dataset:
     from components.media.pictures import MediaError
     from components.media.stores import fetched
     from components.media.videos import Sampling
     from components.media.view import Delivery, ViewPolicy, read_views
 
-    view = ViewPolicy.parse(detector.card["view"])
+    view = ViewPolicy.parse(detector.card.get("view") or data.card["view"])
     delivery = Delivery.parse(detector.card.get("delivery") or "as-is")
     sampling = Sampling.parse(data.card["sampling"])
     moments = data.column("time_s")
-    with DatasetWriter(place, view.shape) as writer:
-        for unit in follow(range(len(units)), "evaluate", "files read again for another view", len(units)):
+    tiers = (CLEAN, *conditions)
+    with DatasetWriter(place, view.shape, tiers) as writer:
+        for unit in follow(range(len(units)), "evaluate", "files read again", len(units)):
             path, rows = units.path[unit], units.rows_of(unit)
             try:
                 with fetched(data.card.get("media", []), path) as file:
-                    views_at = {row.get("time_s"): views for views, row in read_views(file, view, sampling, delivery)}
+                    read = read_views(file, view, sampling, delivery, tiers, held_out=True)
+                    views_at = {row.get("time_s"): views for views, row in read}
                 wanted = [None if np.isnan(moments[row]) else moments[row] for row in rows]
                 for moment in wanted:
                     writer.append(views_at[moment], {})
             except (MediaError, KeyError, OSError) as error:
                 raise InputError(
-                    f"the detector {detector.card['digest'][:12]} looks at media by {view}, the dataset holds "
-                    f"{data.card.get('view')}, and {path} cannot be read again ({error}); put the media back in place"
+                    f"the detector {detector.card['digest'][:12]} is to be judged by {view} of the files themselves, "
+                    f"under {', '.join(tiers)}, and {path} cannot be read again ({error}); put the media back in place"
                 ) from error
     return Dataset(place)

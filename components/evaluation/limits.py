@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+
 from components.evaluation_result import DetectorResult, EvaluationResult, SliceResult
 
 GOOD_ENOUGH = 0.80  # balanced accuracy
+TRUSTED_WRONG = 0.10  # share of a left-out source that is answered wrongly
 TRUSTED_ECE = 0.05
 SHORTCUT_AUC = 0.75  # of a classifier that never looks at the picture itself
 FEW_CLIPS = 20  # of each label
@@ -28,6 +31,7 @@ def limits(evaluation: EvaluationResult) -> list[str]:
         *_alone(result),
         *_places(result),
         *_unseen(result),
+        *_unfamiliar(result),
         *_clips(result),
         *_probabilities(result),
         *_shortcuts(evaluation.audit or {}),
@@ -88,6 +92,19 @@ def _unseen(result: DetectorResult) -> list[str]:
     fakes = [name for name, measures in result.by_source.items() if measures.n_fake]
     return [
         f"Not for generators other than {', '.join(fakes)}: it was not measured on a generator that it has never seen."
+    ]
+
+
+def _unfamiliar(result: DetectorResult) -> list[str]:
+    measured = [source for source in result.cross_source or [] if source.wrong is not None]
+    if not measured:
+        return []
+    worst, mean = max(measured, key=lambda source: source.wrong), np.mean([source.wrong for source in measured])
+    if worst.wrong <= TRUSTED_WRONG:
+        return []
+    return [
+        f"Not for sources unlike those it was trained on: of a source left out of training it answers "
+        f"{_percent(mean)} wrongly on average, and {_percent(worst.wrong)} of {worst.source}."
     ]
 
 

@@ -9,6 +9,7 @@ from components.dataset import Dataset
 from components.evaluation.limits import shortcuts
 from components.evaluation.metrics import reliability
 from components.evaluation_result import (
+    CLEAN,
     HEADLINE,
     METRICS,
     WORST_RULE,
@@ -68,6 +69,7 @@ def write_report(evaluation: EvaluationResult, data: Dataset, units: Units, mode
             _abstention(result),
             _clips(result),
             _cross_source(result),
+            _answers(result, data, units),
             _by_source(evaluation),
             _examples(result, data, units, model),
         ],
@@ -327,7 +329,9 @@ def _cross_source(result: DetectorResult) -> Markup:
             "seen": source.seen.roc_auc,
             "unseen": source.unseen.roc_auc,
             "change": change_badge("roc_auc", source.unseen.roc_auc, source.seen.roc_auc),
-            "right": source.unseen.accuracy,
+            "strange": source.familiarity_auc,
+            "wrong": source.wrong,
+            "right": source.unseen.accuracy if source.right is None else source.right,
         }
         for source in result.cross_source
     ]
@@ -338,13 +342,54 @@ def _cross_source(result: DetectorResult) -> Markup:
         "seen": "ROC AUC, trained with it",
         "unseen": "ROC AUC, never seen",
         "change": "change",
-        "right": "called right, never seen",
+        "strange": "AUC of familiarity",
+        "wrong": "answered wrongly, never seen",
+        "right": "answered rightly, never seen",
     }
     return parts.section(
         "On a source it has never seen",
         parts.table(rows, columns),
         note="One source at a time is left out: a linear head on the features of the layers that this training left "
         "unchanged, trained with and without the source, judged on its test media against all of the other label.",
+    )
+
+
+def _answers(result: DetectorResult, data: Dataset, units: Units) -> Markup:
+    if not result.answers:
+        return Markup("")
+    rows = [
+        {
+            "condition": in_words(condition.name),
+            "source": source.source,
+            "label": parts.badge(source.label, source.label) if source.label != "both" else "both",
+            "n": source.n,
+            "answered": source.answered,
+            "wrong": source.wrong,
+            "unfamiliar": source.unfamiliar,
+        }
+        for condition in result.answers
+        for source in (condition.all, *(condition.by_source if condition.name == CLEAN else ()))
+    ]
+    columns = {
+        "condition": "condition",
+        "source": "source",
+        "label": "label",
+        "n": "units",
+        "answered": "answered",
+        "wrong": "answered wrongly",
+        "unfamiliar": "unlike the training media",
+    }
+    places = {path: number for number, path in enumerate(units.path.tolist())}
+    least = [places[path] for path in result.answers[0].least_familiar if path in places]
+    pixels = data.views([_middle_row(units, unit) for unit in least])[:, 0]
+    pictures = [(parts.jpeg(one), units.source[unit]) for one, unit in zip(pixels, least, strict=True)]
+    return parts.section(
+        "What is answered, and what is unfamiliar",
+        parts.table(rows, columns),
+        parts.heading("The least familiar test media"),
+        parts.gallery(pictures),
+        note="A verdict needs a probability outside the band and a file that is like the training media; what is not "
+        "answered is unsure.",
     )
 
 

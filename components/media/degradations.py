@@ -145,6 +145,13 @@ def _video_chain(name: str, draws: _Draws) -> list[str]:
     ]
 
 
+def acts_on_files(name: str) -> bool:
+    """Say whether a degradation changes the size of a picture, so that it must act on the file before views are cut."""
+    if name in TIERS or name in CHAINS:
+        return True
+    return any(kind in ("fit", "resize", "cut") for kind, _, _ in _steps(name))
+
+
 def apply(name: str, pixels: np.ndarray) -> np.ndarray:
     """Degrade a picture, or pictures of one size.
 

@@ -131,7 +131,7 @@ def decide(challenger: Judged, champion: Judged | None, gate: Gate) -> Decision:
 
 
 def _bound(bound: Bound, result: DetectorResult) -> Check:
-    value = result.overall.value(bound.metric)
+    value = result.value(bound.metric)
     holds = bound.holds(value)
     side, beyond = ("floor", "below") if bound.at_least else ("cap", "above")
     verdict = f"not {beyond}" if holds else beyond

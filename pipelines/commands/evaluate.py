@@ -37,5 +37,6 @@ def run(options: argparse.Namespace) -> None:
     champion = "" if options.no_champion else find_champion(options.model, name)
     path, report = output / "evaluation.json", output / "report.html"
     judging = {"test_degradations": wanted["test_degradations"], "leave_one_out": wanted["cross_source"]}
+    judging |= {"families": wanted["families"]}
     evaluate_against(champion, name, options.dataset, options.model, path, report, **judging)
     print(path.read_text() if options.json else path)

@@ -66,6 +66,7 @@ def training(
     precision: str = DEFAULTS["precision"],
     test_degradations: str = DEFAULTS["test_degradations"],
     cross_source: bool = DEFAULTS["cross_source"],
+    families: str = DEFAULTS["families"],
     gate: str = DEFAULTS["gate"],
     seed: int = DEFAULTS["seed"],
     model_name: str = DEFAULTS["model_name"],
@@ -122,6 +123,7 @@ def training(
         model_name=model_name,
         test_degradations=test_degradations,
         cross_source=cross_source,
+        families=families,
     )
     place(judging, "evaluate")
     evaluation = judging.outputs["evaluation"]

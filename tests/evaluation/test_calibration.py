@@ -1,9 +1,11 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
 from components import calibration
 from components.dataset import Dataset
-from components.detector import Detector, calibrated, clip_features, clip_probability, sigmoid
+from components.detector import Detector, calibrated, clip_features, clip_probability, logits_of, sigmoid
 from components.evaluation.metrics import expected_calibration_error
 from components.media import degradations
 from components.units import Units, unit_probabilities, units_of
@@ -98,8 +100,8 @@ def test_each_unit_is_scored_under_its_own_degradation(dataset, detector):
     units = units_of(data, data.rows("test"))
     names = np.full(len(units), "", dtype=object)
     names[5], names[-1] = "noise:8", "jpeg:30"
-    clean = calibration.score_under(model, data, units, np.full(len(units), "", dtype=object))
-    mixed = calibration.score_under(model, data, units, names)
+    clean = calibration.score_under(partial(logits_of, model), data, units, np.full(len(units), "", dtype=object))
+    mixed = calibration.score_under(partial(logits_of, model), data, units, names)
     changed = np.flatnonzero(clean != mixed)
     assert set(units.owner[changed]) <= {5, len(units) - 1}
     wanted = degradations.apply("noise:8", data.views(units.rows_of(5))[:, 0])

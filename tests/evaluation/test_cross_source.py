@@ -47,7 +47,7 @@ def test_a_generator_like_a_known_one_is_found_unseen_and_another_is_not(tinted,
     assert by_name["blue"].seen.roc_auc > 0.98
     assert by_name["crimson"].unseen.roc_auc > 0.98
     assert by_name["blue"].unseen.accuracy < 0.2
-    assert by_name["red"].n == 12
+    assert by_name["red"].n == 20 + 12
     assert by_name["camera"].label == "real"
 
 
