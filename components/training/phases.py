@@ -82,6 +82,7 @@ class Phases:
             model.unfreeze(self.network, wanted.unfreeze_layers, wanted.fine_tune_learning_rate)
             say("train", f"unfrozen from {names[0]} on: {wanted.unfreeze_layers} layers, rounded out to whole blocks")
             self._fit("fine-tune", wanted.fine_tune_epochs, low, kept, draws, beat_start=True)
+            self.features = {}  # those of the head before this phase
         return {
             "unfrozen": {"asked": wanted.unfreeze_layers, "layers": names},
             "activation_cache": cached,
