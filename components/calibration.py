@@ -19,6 +19,7 @@ from components.units import Units, unit_probabilities, units_of
 THRESHOLD = 0.5  # of a probability at equal shares of both labels
 ROUNDS = 4  # degradations drawn for each validation unit
 ERROR_RATE = 0.05  # stated: reals called fake, and fakes called real, outside the abstention band
+ROUNDING = 1e-3  # of a probability: room above the highest
 SCORED_AT_ONCE = 128  # rows in memory
 
 
@@ -181,4 +182,7 @@ def _edge(probabilities: np.ndarray, rate: float) -> float:
     if not count:
         return THRESHOLD
     level = min(1.0, (1 - rate) * (count + 1) / count)
-    return float(np.nextafter(np.quantile(probabilities, level, method="higher"), 1))
+    reached = np.quantile(probabilities, level, method="higher")
+    above = probabilities[probabilities > reached]
+    # Half-way to the next: an edge on a file itself would leave its verdict to the last bit of a sum.
+    return float((reached + (above.min() if len(above) else reached + ROUNDING)) / 2)

@@ -25,6 +25,7 @@ NETWORK, SLOPES = "runtime.xml", "runtime.npz"
 FILES = (NETWORK, "runtime.bin", SLOPES)
 HEAD_FEATURES = "head_features"  # the Keras layer whose output the head reads
 POOL_SQUARE = "head_pool_square_"  # begins the names of the Keras layers that average a depth's squares
+ROUNDING = 1e-5  # of a probability: what two orders of a sum differ by
 LARGEST_DIFFERENCE = 0.002  # of a probability from Keras's, on validation rows
 PROCESSOR = {
     "INFERENCE_PRECISION_HINT": "f32",  # a processor with bfloat16 would choose it, and leave the tolerance
@@ -241,7 +242,8 @@ def _compare(
         )
         difference = abs(keras_says - runtime_says)
         largest = max(largest, difference if np.isfinite(difference) else float("inf"))
-        changed += verdict_of(card, keras_says) != verdict_of(card, runtime_says)
+        differs = verdict_of(card, keras_says) != verdict_of(card, runtime_says)
+        changed += differs and difference > ROUNDING
         count += 1
     holds = bool(count) and largest <= LARGEST_DIFFERENCE and not changed
     # Infinity is no JSON.
