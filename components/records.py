@@ -178,11 +178,10 @@ class SqliteRecords(Records):
         self.place = str(path)
         with self._reported():
             self._file = sqlite3.connect(path, timeout=timeout_s(), isolation_level=None)
-            if self.schema() == SCHEMA:
-                return
-            with self._transaction():
-                if not self._tables():
-                    self._lay_out()
+            if self.schema() == 0:
+                with self._transaction():
+                    if self.schema() == 0:  # no other process was faster
+                        self._lay_out()
 
     def put_many(self, collection: str, documents: Iterable[Mapping[str, Any]]) -> None:
         """See `Records.put_many`; all of them or none."""
