@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from components.errors import InputError
+from components.progress import say
 
 VARIABLE = "AI_VS_REAL_HOME"
 
@@ -31,3 +32,26 @@ def unwritable(path: Path, error: Exception) -> InputError:
     return InputError(
         f"cannot write to {path}: {cause}; free space there, or set {VARIABLE} to a directory that can be written"
     )
+
+
+def work_place(stage: str, given: str | Path | None) -> Path:
+    """Return where a stage keeps what it resumes from.
+
+    A new volume of a cluster belongs to root, and whether the steps may write it is its administrator's setting.
+
+    Args:
+        stage: Its name, which is its directory in the run home.
+        given: The place that is wanted; None or empty for the run home's.
+
+    Returns:
+        The place that is given, or the run home's where that one cannot be written, which is said.
+    """
+    own = run_home() / stage
+    if not given:
+        return own
+    place = Path(given).absolute()
+    there = next(parent for parent in (place, *place.parents) if parent.exists())
+    if os.access(there, os.W_OK | os.X_OK):
+        return place
+    say(stage, f"{there} cannot be written by user {os.getuid()}: after being killed, {stage} will begin anew")
+    return own

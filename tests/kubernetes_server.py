@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 SOURCE = Path(__file__).resolve().parent / "cluster" / "kubernetes"
-NAMES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+NAMES = ("fsgroup", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 IMAGES = [f"docker.io/library/ai-vs-real-{name}-python:0.1.0" for name in ("media", "training", "registration")]
 

@@ -5,8 +5,6 @@ operation; one GPU on TensorFlow; not MirroredStrategy, which joins gradients ou
 a processor, where it loses: MobileNetV2 on two cores, 224 pixels, 13 images/s against 175 in training.
 """
 
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,60 +22,13 @@ class Team:
     Attributes:
         count: How many they are.
         scope: Makes the context in which the network is built, compiled and fitted.
-        chief: Whether this process writes what the team learns: checkpoints, the run, the detector.
-        worker: The number of this process among those of the team, each of which has the whole of its data.
     """
 
     count: int = 1
     scope: Callable[[], AbstractContextManager] = nullcontext
-    chief: bool = True
-    worker: int = 0
 
 
 ALONE = Team()
-WORKERS = "TF_CONFIG"  # names every process of a team on several nodes, and this one's place in it
-
-
-def workers(batch_size: int) -> Team | None:
-    """Return the team of several processes that TF_CONFIG names, by TensorFlow's MultiWorkerMirroredStrategy.
-
-    The gradients of a step are averaged over all of them. It must be called before TensorFlow computes anything.
-    https://www.tensorflow.org/guide/distributed_training#multiworkermirroredstrategy
-
-    Args:
-        batch_size: Samples in a step of the whole team.
-
-    Returns:
-        The team; None where TF_CONFIG names no second process.
-
-    Raises:
-        InputError: TF_CONFIG is not understood, the backend cannot work so, or the batch does not divide.
-    """
-    given = os.environ.get(WORKERS, "")
-    if not given:
-        return None
-    try:
-        described = json.loads(given)
-        addresses, number = described["cluster"]["worker"], int(described["task"]["index"])
-        named = addresses[number]
-    except (ValueError, LookupError, TypeError):
-        raise InputError(
-            f"{WORKERS} is {given[:200]!r}; it takes JSON with cluster.worker, a list of HOST:PORT, and task.index"
-        ) from None
-    if len(addresses) == 1:
-        return None
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(f"{WORKERS} names {named}; several workers need KERAS_BACKEND=tensorflow")
-    if batch_size % len(addresses):
-        raise InputError(f"batch_size is {batch_size}; it takes a multiple of the {len(addresses)} workers of {WORKERS}")
-    import tensorflow as tf
-
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    if batch_size % strategy.num_replicas_in_sync:
-        raise InputError(
-            f"batch_size is {batch_size}; it takes a multiple of the {strategy.num_replicas_in_sync} devices of the team"
-        )
-    return Team(strategy.num_replicas_in_sync, strategy.scope, number == 0, number)
 
 
 def accelerators() -> list[str]:

@@ -100,7 +100,7 @@ def train(
     wanted = Settings(**settings)
     rows = Dataset(dataset)
     data.check(rows)
-    work = Path(work or home.run_home() / "training") / wanted.key(rows.digest)
+    work = home.work_place("training", work) / wanted.key(rows.digest)
     keras.utils.clear_session()  # layers are numbered anew: the names are part of the detector's digest
     keras.utils.set_random_seed(wanted.seed)
     recipe = recipes.recipe_for(wanted.recipe, wanted.weights)
