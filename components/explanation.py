@@ -27,8 +27,8 @@ def heat_maps(model: Any, pixels: np.ndarray) -> np.ndarray:
     pools = [pool for pool in pools if pool.name.startswith("head_")] or pools[-1:]
     trunk = keras.Model(model.inputs, [pool.input for pool in pools])
     head = keras.Model([pool.output for pool in pools], model.outputs[0])
-    found = trunk.predict_on_batch(pixels.astype("float32"))
-    activations = [np.asarray(one) for one in (found if isinstance(found, list | tuple) else [found])]
+    outputs = trunk.predict_on_batch(pixels.astype("float32"))
+    activations = [np.asarray(one) for one in (outputs if isinstance(outputs, list | tuple) else [outputs])]
     averages = [one.mean(axis=(1, 2)) for one in activations]
     slopes = _slopes(head, averages)
     size = pixels.shape[2], pixels.shape[1]

@@ -146,7 +146,7 @@ def download(source: str, directory: Path) -> None:
     Raises:
         MissingError: There is nothing.
     """
-    store, found = _store(source), False
+    store, written = _store(source), False
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -157,12 +157,12 @@ def download(source: str, directory: Path) -> None:
             if entry.is_dir:
                 folders.append(entry.path)
                 continue
-            found = True
+            written = True
             target.parent.mkdir(parents=True, exist_ok=True)
             # One file after another and in our thread: threads of MLflow's would keep the process from ending.
             seconds = servers.transfer_s(min(entry.file_size or 0, 10**10))
             ask(store._download_file, entry.path, str(target), seconds=seconds)
-    if not found:
+    if not written:
         raise MissingError(
             f"{redact(resident(source))} holds no files, though MLflow at {public_uri()} has them there; move what the "
             "run home had in artifacts/ with it, or register the detector again"

@@ -95,12 +95,12 @@ def take(items: Sequence[MediaItem], shard: str) -> Sequence[MediaItem]:
     """
     if not shard:
         return items
-    found = re.fullmatch(r"(\d+)/(\d+)@([0-9a-f]{64})", shard)
-    if not found or int(found[1]) >= int(found[2]):
+    match = re.fullmatch(r"(\d+)/(\d+)@([0-9a-f]{64})", shard)
+    if not match or int(match[1]) >= int(match[2]):
         raise InputError(f"shard is {shard!r}; it must be INDEX/COUNT@DIGEST as list_media writes it, or empty for all")
-    part = items[int(found[1]) :: int(found[2])]
-    if digest(part) != found[3]:
-        raise InputError(f"the media of shard {found[1]} of {found[2]} changed after they were listed; run again")
+    part = items[int(match[1]) :: int(match[2])]
+    if digest(part) != match[3]:
+        raise InputError(f"the media of shard {match[1]} of {match[2]} changed after they were listed; run again")
     return part
 
 

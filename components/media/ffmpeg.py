@@ -124,8 +124,8 @@ class FFmpeg:
 
     def complaint(self) -> str:
         """Return the first error in the log, for a person; "" without any."""
-        found = re.search(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal)\] (.*)$", self.log(), re.M)
-        return found[1][:300] if found else ""
+        match = re.search(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal)\] (.*)$", self.log(), re.M)
+        return match[1][:300] if match else ""
 
     def frames(self) -> Iterator[tuple[float, np.ndarray]]:
         """Yield (time as stored, seconds; pixels, uint8, (height, width, 3)) of each PPM image that is written."""

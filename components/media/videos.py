@@ -48,13 +48,13 @@ class Sampling:
     @classmethod
     def parse(cls, text: str) -> "Sampling":
         """Read a policy such as "even:8", "rate:0.5" or "keyframes"."""
-        found = re.fullmatch(r"(even|rate|keyframes)(?::(\d+(?:\.\d+)?))?", str(text))
-        amount = float(found[2] or AMOUNTS[found[1]]) if found else 0
-        if not 0 < amount <= 1000 or (found[1] != "rate" and amount != int(amount)):
+        match = re.fullmatch(r"(even|rate|keyframes)(?::(\d+(?:\.\d+)?))?", str(text))
+        amount = float(match[2] or AMOUNTS[match[1]]) if match else 0
+        if not 0 < amount <= 1000 or (match[1] != "rate" and amount != int(amount)):
             raise InputError(
                 f"sampling is {text!r}; it must be even:N, rate:FRAMES_A_SECOND or keyframes:N, such as even:8"
             )
-        return cls(found[1], amount)
+        return cls(match[1], amount)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.amount:g}"

@@ -52,9 +52,9 @@ class ViewPolicy:
     @classmethod
     def parse(cls, text: str) -> "ViewPolicy":
         """Read a policy such as "resize256", "crops", "crops224x5:texture" or "both256x5"."""
-        found = re.fullmatch(r"(resize|crops|both)(\d{2,4})?(?:x(\d{1,2}))?(?::(grid|texture))?", str(text))
-        kind, size, crops, rank = found.groups() if found else ("", None, None, None)
-        if not found or (kind == "resize" and (crops or rank)) or not 32 <= int(size or 256) <= 1024 or crops == "0":
+        match = re.fullmatch(r"(resize|crops|both)(\d{2,4})?(?:x(\d{1,2}))?(?::(grid|texture))?", str(text))
+        kind, size, crops, rank = match.groups() if match else ("", None, None, None)
+        if not match or (kind == "resize" and (crops or rank)) or not 32 <= int(size or 256) <= 1024 or crops == "0":
             raise InputError(
                 f"view is {text!r}; it must be resizeSIZE, cropsSIZExCOUNT[:grid|:texture] or bothSIZExCOUNT, "
                 "SIZE from 32 to 1024, such as resize256 or crops256x9"
@@ -194,13 +194,13 @@ class Delivery:
     @classmethod
     def parse(cls, text: str) -> "Delivery":
         """Read a policy such as "as-is", "common", "common:1024" or "common:320:webp"."""
-        found = re.fullmatch(r"(as-is|common)(?:(?<=common):(\d{2,4})(?::(jpeg|webp|h264))?)?", str(text))
-        if not found or int(found[2] or 320) < 64:
+        match = re.fullmatch(r"(as-is|common)(?:(?<=common):(\d{2,4})(?::(jpeg|webp|h264))?)?", str(text))
+        if not match or int(match[2] or 320) < 64:
             raise InputError(
                 f"delivery is {text!r}; it must be as-is or common[:PIXELS[:jpeg|webp|h264]], PIXELS from 64 to 9999, "
                 "such as common:320"
             )
-        return cls(found[1], int(found[2] or 320), found[3] or "jpeg")
+        return cls(match[1], int(match[2] or 320), match[3] or "jpeg")
 
     def __str__(self) -> str:
         return self.kind if self.kind == "as-is" else f"common:{self.base}:{self.codec}"

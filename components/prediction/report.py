@@ -117,11 +117,13 @@ def _nearest(answer: Mapping[str, Any]) -> str:
 
 
 def _provenance(answer: Mapping[str, Any]) -> str:
-    found = answer["provenance"]
+    provenance = answer["provenance"]
     c2pa = [
-        {"C2PA": key.replace("_", " "), "value": str(value)} for key, value in (found["c2pa"] or {}).items() if value
+        {"C2PA": key.replace("_", " "), "value": str(value)}
+        for key, value in (provenance["c2pa"] or {}).items()
+        if value
     ]
-    blocks = [page.table(c2pa), page.table(found["metadata"], code=["value"])]
+    blocks = [page.table(c2pa), page.table(provenance["metadata"], code=["value"])]
     if not any(blocks):
         blocks = [page.paragraph("The file says nothing of its origin.")]
     return page.section(

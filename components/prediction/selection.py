@@ -53,17 +53,17 @@ def select(wanted: str, default_name: str) -> Selected:
         )
     name = parsed["name"] or default_name
     alias = parsed["alias"] or ("" if parsed["version"] else registry.CHAMPION)
-    found = _version(name, alias, parsed["version"] or "")
-    about = {"model": found.name, "version": found.version, "alias": alias or ",".join(found.aliases)}
-    return Selected(registry.fetch(found), about, _limits(found))
+    registered = _version(name, alias, parsed["version"] or "")
+    about = {"model": registered.name, "version": registered.version, "alias": alias or ",".join(registered.aliases)}
+    return Selected(registry.fetch(registered), about, _limits(registered))
 
 
 def _version(name: str, alias: str, number: str) -> registry.Version:
-    found = registry.find(name, alias) if alias else None
+    registered = registry.find(name, alias) if alias else None
     if number:
-        found = next((version for version in registry.versions(name) if version.version == number), None)
-    if found is not None:
-        return found
+        registered = next((version for version in registry.versions(name) if version.version == number), None)
+    if registered is not None:
+        return registered
     if number:
         raise InputError(f"{name!r} has no version {number}; see: ai-vs-real models list --model-name {name}")
     if alias != registry.CHAMPION:

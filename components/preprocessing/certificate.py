@@ -38,10 +38,10 @@ def certify(manifest: pa.Table) -> tuple[dict[str, Any], np.ndarray]:
         And all near pairs that cross, as pairs of rows, int64, (pairs, 2).
     """
     split = manifest.column("split").to_numpy()
-    found = {name: _crossing(manifest.column(column), split) for name, column in SAME.items()}
+    crossings = {name: _crossing(manifest.column(column), split) for name, column in SAME.items()}
     near, compared, plain = _near_pairs(manifest, split)
-    found["near pairs"] = [pair for pair in near if pair not in set(found["exact pairs"])]
-    crossing = {name: len(pairs) for name, pairs in found.items()}
+    crossings["near pairs"] = [pair for pair in near if pair not in set(crossings["exact pairs"])]
+    crossing = {name: len(pairs) for name, pairs in crossings.items()}
     certificate = {
         "holds": not any(crossing.values()),
         "text": _text(crossing, compared),
@@ -49,7 +49,9 @@ def certify(manifest: pa.Table) -> tuple[dict[str, Any], np.ndarray]:
         "compared": compared,
         "plain": plain,
         "crossing": crossing,
-        "pairs": [{"what": name, **_named(manifest, *pair)} for name, pairs in found.items() for pair in pairs[:NAMED]],
+        "pairs": [
+            {"what": name, **_named(manifest, *pair)} for name, pairs in crossings.items() for pair in pairs[:NAMED]
+        ],
     }
     return certificate, np.array(near, dtype=np.int64).reshape(-1, 2)
 
@@ -57,8 +59,8 @@ def certify(manifest: pa.Table) -> tuple[dict[str, Any], np.ndarray]:
 def _text(crossing: dict[str, int], compared: int) -> str:
     if not any(crossing.values()):
         return f"No group, file or picture stands in two splits: {compared:,} pairs of rows compared, none alike."
-    found = ", ".join(f"{amount:,} {name}" for name, amount in crossing.items() if amount)
-    return f"The splits have seen each other: {found} stand on both sides of a split."
+    counted = ", ".join(f"{amount:,} {name}" for name, amount in crossing.items() if amount)
+    return f"The splits have seen each other: {counted} stand on both sides of a split."
 
 
 def _amounts(part: pa.Table) -> dict[str, int]:
@@ -72,12 +74,12 @@ def _named(manifest: pa.Table, *rows: int) -> dict[str, str]:
 
 def _crossing(values: pa.ChunkedArray, split: np.ndarray) -> list[tuple[int, int]]:
     first: dict[str, int] = {}
-    found: dict[str, tuple[int, int]] = {}
+    leaks: dict[str, tuple[int, int]] = {}
     for row, value in enumerate(values.to_pylist()):
         other = first.setdefault(value, row)
         if split[other] != split[row]:
-            found.setdefault(value, (other, row))
-    return list(found.values())
+            leaks.setdefault(value, (other, row))
+    return list(leaks.values())
 
 
 def _near_pairs(manifest: pa.Table, split: np.ndarray) -> tuple[list[tuple[int, int]], int, int]:
@@ -97,7 +99,7 @@ def _suspects(thumbnails: np.ndarray, rows: np.ndarray, split: np.ndarray) -> se
     windows = [_window(lost) for lost in LOST]
     held = rows[split[rows] != SPLITS.index("train")]
     sides = [np.concatenate([_detail(thumbnails[block], window) for block in _blocks(held)]) for window in windows]
-    found = set()
+    leaks = set()
     for block in _blocks(rows):
         others = [_detail(thumbnails[block], window) for window in windows]
         for at in range(0, len(held), BLOCK):
@@ -107,8 +109,8 @@ def _suspects(thumbnails: np.ndarray, rows: np.ndarray, split: np.ndarray) -> se
                 np.maximum(best, sides[0][at : at + BLOCK] @ other.T, out=best)
             one, other = np.nonzero(best >= SUSPECT)
             pairs = np.sort(np.stack([held[at + one], block[other]], axis=1), axis=1)
-            found |= {(int(a), int(b)) for a, b in pairs if split[a] != split[b]}
-    return found
+            leaks |= {(int(a), int(b)) for a, b in pairs if split[a] != split[b]}
+    return leaks
 
 
 def _blocks(values: np.ndarray) -> list[np.ndarray]:

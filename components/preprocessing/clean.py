@@ -117,8 +117,8 @@ def _require_alike(datasets: Sequence[Dataset]) -> None:
     for key in ("view_shape", *POLICIES):
         values = {str(dataset.card.get(key, "")): dataset.directory for dataset in datasets}
         if len(values) > 1:
-            found = ", ".join(f"{value} in {directory}" for value, directory in sorted(values.items()))
-            raise InputError(f"the frames datasets differ in {key}: {found}; extract all media with one {key}")
+            listed = ", ".join(f"{value} in {directory}" for value, directory in sorted(values.items()))
+            raise InputError(f"the frames datasets differ in {key}: {listed}; extract all media with one {key}")
 
 
 def require_both_labels(label: np.ndarray) -> None:

@@ -69,17 +69,17 @@ class AuditPolicy:
     @classmethod
     def parse(cls, text: str) -> "AuditPolicy":
         """Read a policy: "warn", "fail", "fail:0.9" for all tests, or "fail:metadata=0.95,thumbnail=0.9" for some."""
-        found = re.fullmatch(r"(warn|fail)(?::((?:\w+=)?[\d.]+(?:,\w+=[\d.]+)*))?", text)
+        match = re.fullmatch(r"(warn|fail)(?::((?:\w+=)?[\d.]+(?:,\w+=[\d.]+)*))?", text)
         thresholds = dict(THRESHOLDS)
-        for part in (found[2] or "").split(",") if found and found[2] else []:
+        for part in (match[2] or "").split(",") if match and match[2] else []:
             name, _, value = part.rpartition("=")
             thresholds |= {test: float(value) for test in ([name] if name else THRESHOLDS)}
-        if not found or set(thresholds) != set(THRESHOLDS) or not all(0.5 <= v <= 1 for v in thresholds.values()):
+        if not match or set(thresholds) != set(THRESHOLDS) or not all(0.5 <= v <= 1 for v in thresholds.values()):
             raise InputError(
                 f"audit={text!r} is unknown; use warn or fail, or with thresholds of ROC AUC, 0.5 to 1: fail:0.9, "
                 f"fail:metadata=0.95 (of {', '.join(THRESHOLDS)})"
             )
-        return cls(found[1], thresholds)
+        return cls(match[1], thresholds)
 
     def __str__(self) -> str:
         changed = [f"{name}={value:g}" for name, value in self.thresholds.items() if value != THRESHOLDS[name]]

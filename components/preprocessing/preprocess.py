@@ -60,8 +60,8 @@ def preprocess(
     policy, shares, sources = AuditPolicy.parse(audit), shares_of(train, validation), parse_hold_out(hold_out)
     joined = Frames(frames)
     require_both_labels(joined.column("label"))
-    found, group, splits, certificate = _place(joined, repair_split, sources, shares, seed)
-    rows, label = found.kept, joined.column("label")[found.kept]
+    cleaned, group, splits, certificate = _place(joined, repair_split, sources, shares, seed)
+    rows, label = cleaned.kept, joined.column("label")[cleaned.kept]
     say("preprocess", certificate["text"])
 
     confounds = audit_confounds(
@@ -76,7 +76,7 @@ def preprocess(
 
     keep, weight = balance_rows(balance, label, splits, joined.column("pixel_sha256")[rows], seed)
     left_out = ("undersampled", "the other label has fewer rows")
-    dropped = found.dropped | {int(row): left_out for row in rows[~keep]}
+    dropped = cleaned.dropped | {int(row): left_out for row in rows[~keep]}
     order = np.flatnonzero(keep)[_order(joined, rows[keep], splits[keep])]
     rows, group, splits, weight = rows[order], group[order], splits[order], weight[order]
     rejections = joined.rejections + rejections_of(joined.table, dropped)
@@ -86,7 +86,7 @@ def preprocess(
             "split": {"shares": dict(zip(SPLITS, shares.tolist(), strict=True)), "seed": seed, "hold_out": hold_out},
             "certificate": certificate,
             "audit": confounds,
-            "counts": _files(joined, rows, found, rejections) | _counts(joined, rows, splits, group),
+            "counts": _files(joined, rows, cleaned, rejections) | _counts(joined, rows, splits, group),
             "dropped": dict(sorted(Counter(reason for reason, _ in dropped.values()).items())),
         }
         _copy(joined, writer, rows, group, splits, weight)
@@ -95,7 +95,7 @@ def preprocess(
     dataset = Dataset(output)
     record(dataset)
     if report:
-        write_report(dataset, joined, found, Path(report))
+        write_report(dataset, joined, cleaned, Path(report))
     say("preprocess", _summary(dataset))
     return dataset.card
 
@@ -107,16 +107,16 @@ def _place(
     # and the proof found is kept together as well, and proven again.
     known = NO_LINKS
     for _ in range(ROUNDS):
-        found = clean(joined, repair_split, known)
-        rows = found.kept
+        cleaned = clean(joined, repair_split, known)
+        rows = cleaned.kept
         require_both_labels(joined.column("label")[rows])
-        group = name_groups(found.component, joined.column("content_sha256"))[rows]
-        splits = _split_rows(joined, rows, group, found.given[rows], hold_out, shares, seed)
+        group = name_groups(cleaned.component, joined.column("content_sha256"))[rows]
+        splits = _split_rows(joined, rows, group, cleaned.given[rows], hold_out, shares, seed)
         certificate, missed = certify(joined.placed(rows, group, splits))
         if not len(missed):
             break
         known = tuple(np.concatenate([old, rows[new]]) for old, new in zip(known, missed.T, strict=True))
-    return found, group, splits, certificate
+    return cleaned, group, splits, certificate
 
 
 def _split_rows(

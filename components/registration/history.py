@@ -189,10 +189,10 @@ class History:
             # Deleted by hand since: there is nothing to point at, and `settle` records what it finds instead.
 
     def _version(self, version: str) -> registry.Version:
-        found = {one.version: one for one in registry.versions(self.name)}
-        if version not in found:
-            raise InputError(f"{self.name} has no version {version!r}; it has {', '.join(found) or 'none'}")
-        return found[version]
+        by_version = {one.version: one for one in registry.versions(self.name)}
+        if version not in by_version:
+            raise InputError(f"{self.name} has no version {version!r}; it has {', '.join(by_version) or 'none'}")
+        return by_version[version]
 
 
 @contextmanager

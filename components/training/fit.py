@@ -111,14 +111,14 @@ class _State(keras.callbacks.Callback):
         if not self.file.exists():
             return 0
         with np.load(self.file) as held:
-            told = json.loads(str(held["told"]))
+            state = json.loads(str(held["state"]))
             for number, variable in enumerate(self._variables()):
                 variable.assign(held[f"v{number}"])
-        self.stopped, self.marks = told["stopped"], told["marks"]
-        for epoch, metrics in enumerate(told["history"]):
-            self.progress.tell(epoch, metrics)
-        say("train", f"{self.progress.phase} goes on after epoch {len(told['history'])}")
-        return len(told["history"])
+        self.stopped, self.marks = state["stopped"], state["marks"]
+        for epoch, metrics in enumerate(state["history"]):
+            self.progress.report(epoch, metrics)
+        say("train", f"{self.progress.phase} goes on after epoch {len(state['history'])}")
+        return len(state["history"])
 
     def on_train_begin(self, logs=None):
         for name, marks in self.marks.items():  # the callbacks before have just reset themselves
@@ -130,10 +130,10 @@ class _State(keras.callbacks.Callback):
             name: {mark: value for mark in wanted if (value := getattr(self.callbacks[name], mark)) is not None}
             for name, wanted in self.REMEMBERED.items()
         }
-        told = {"history": self.progress.history, "marks": marks, "stopped": bool(self.watched.stop_training)}
+        state = {"history": self.progress.history, "marks": marks, "stopped": bool(self.watched.stop_training)}
         arrays = {f"v{number}": np.asarray(variable) for number, variable in enumerate(self._variables())}
         part = self.file.with_suffix(".part.npz")
-        np.savez(part, told=json.dumps(told, default=float), **arrays)
+        np.savez(part, state=json.dumps(state, default=float), **arrays)
         os.replace(part, self.file)
 
 
@@ -143,7 +143,7 @@ class _Progress(keras.callbacks.Callback):
         self.train, self.phase, self.epochs, self.on_epoch = train, phase, epochs, on_epoch
         self.history: list[dict[str, float]] = []
 
-    def tell(self, epoch: int, metrics: dict[str, float]) -> None:
+    def report(self, epoch: int, metrics: dict[str, float]) -> None:
         self.history.append(metrics)
         self.on_epoch(self.phase, epoch, metrics)
 
@@ -154,7 +154,7 @@ class _Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         metrics = {name: float(value) for name, value in logs.items()}
         metrics["seconds"] = time.monotonic() - self.began
-        self.tell(epoch, metrics)
+        self.report(epoch, metrics)
         left = np.mean([one["seconds"] for one in self.history[-3:]]) * (self.epochs - epoch - 1)
         say(
             "train",

@@ -209,8 +209,8 @@ def block_start(chosen: list[Any], count: int) -> int:
 
 
 def _block(layer: Any) -> str | None:
-    found = re.match(r"(block_?\d+[a-z]?|conv\d+_block\d+|expanded_conv)_", layer.name)
-    return found and found[1]
+    match = re.match(r"(block_?\d+[a-z]?|conv\d+_block\d+|expanded_conv)_", layer.name)
+    return match and match[1]
 
 
 def compile_for_training(model: keras.Model, learning_rate: float) -> None:

@@ -110,8 +110,8 @@ class Phases:
     def best(self) -> dict[str, float]:
         """Return loss and ROC AUC on validation of the epoch whose weights the network has."""
         epochs = [metrics for phase in self.history.values() for metrics in phase]
-        found = min(epochs, key=lambda metrics: metrics["val_loss"])
-        return {"loss": found["val_loss"], "auc": found["val_auc"]}
+        best = min(epochs, key=lambda metrics: metrics["val_loss"])
+        return {"loss": best["val_loss"], "auc": best["val_auc"]}
 
     def measure(self) -> dict[str, float]:
         """Return loss and ROC AUC on validation of the network as it computes now, in any precision."""
@@ -235,13 +235,13 @@ class Phases:
             logit = validation[:, chosen] @ kernel + bias
             return {"features": int(chosen.sum()), "auc": data.roc_auc(self.validation.label[::every], logit)}
 
-        found = [
+        depths = [
             {"layer": pool.name.removeprefix("head_pool_"), "pixels": pool.input.shape[1]}
             | measured(depth == number, *fit.logistic(train[:, depth == number], label, weight))
             for number, pool in enumerate(pools)
         ]
         kernel, bias = self.network.get_layer("head_logit").get_weights()
-        return [*found, measured(depth >= 0, kernel[:, 0], bias)]
+        return [*depths, measured(depth >= 0, kernel[:, 0], bias)]
 
     def _fit(
         self, phase: str, epochs: int, low: list[Any], kept: tuple | None, draws: int, beat_start: bool = False

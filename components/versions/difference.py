@@ -34,7 +34,7 @@ def difference(repository: DataRepository, before: str, after: str) -> dict[str,
     before, after = repository.find(before), repository.find(after)
     old, new = _files(repository, before), _files(repository, after)
     both = old.keys() & new.keys()
-    found = {
+    differences = {
         "before": before,
         "after": after,
         "added": _counts(new, new.keys() - old.keys()),
@@ -44,7 +44,7 @@ def difference(repository: DataRepository, before: str, after: str) -> dict[str,
         "resourced": sum(old[path]["source"] != new[path]["source"] for path in both),
         "moved": _moved(old, new),
     }
-    return found | {"words": in_words(found)}
+    return differences | {"words": in_words(differences)}
 
 
 def in_words(found: Mapping[str, Any]) -> list[str]:

@@ -84,16 +84,16 @@ def follow(
             elif pending[step] == 3 and (reason := _waits(cluster, pods, run_id, step)):
                 say(f"{step}: waits: {reason}")
         if run.state in FINAL or interval_s is None:
-            found = causes(client, run_id, pods, cluster) if run.state == "FAILED" else []
+            failures = causes(client, run_id, pods, cluster) if run.state == "FAILED" else []
             error = first_sentence(run.error.message or "") if run.error else ""
-            if found:
-                error = f"{found[0].step}: {found[0].message}"
+            if failures:
+                error = f"{failures[0].step}: {failures[0].message}"
             return {
                 "state": run.state,
                 "final": run.state in FINAL,
                 "error": error,
                 "steps": steps,
-                "causes": [asdict(cause) for cause in found],
+                "causes": [asdict(cause) for cause in failures],
             }
         time.sleep(interval_s)
 

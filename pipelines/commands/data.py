@@ -89,8 +89,8 @@ def diff(options: argparse.Namespace) -> None:
     """Say what differs: files by source and label, other content and labels, groups that moved between splits."""
     from components.versions.difference import difference
 
-    found = difference(_repository(options), options.before, options.after)
-    print(json.dumps(found, indent=1) if options.json else "\n".join(found["words"]))
+    changes = difference(_repository(options), options.before, options.after)
+    print(json.dumps(changes, indent=1) if options.json else "\n".join(changes["words"]))
 
 
 def _repository(options: argparse.Namespace) -> Any:

@@ -15,8 +15,8 @@ def called() -> str:
     program = Path(sys.argv[0])
     if program.name != NAME:
         return NAME
-    found = shutil.which(NAME)
-    if found and Path(found).resolve() == program.resolve():
+    program_on_path = shutil.which(NAME)
+    if program_on_path and Path(program_on_path).resolve() == program.resolve():
         return NAME
     return shlex.quote(sys.argv[0])
 

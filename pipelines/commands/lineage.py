@@ -38,22 +38,22 @@ def lineage(options: argparse.Namespace) -> None:
             names = [name] if name else _models(records)
             content = lineage.content_of(options.file) if options.file else ""
             path = "" if content else options.file
-            found = lineage.of_media(records, names, content=content, source=options.source, path=path)
-            said = lineage.media_in_words(found)
+            traced = lineage.of_media(records, names, content=content, source=options.source, path=path)
+            said = lineage.media_in_words(traced)
         else:
             name, which = _named(options.model)
-            found = lineage.of_model(records, name, which)
-            said = [f"{title:<9} {text}" for title, text in lineage.model_in_words(found)]
+            traced = lineage.of_model(records, name, which)
+            said = [f"{title:<9} {text}" for title, text in lineage.model_in_words(traced)]
     if options.page:
-        lineage.write_page(options.page, found)
+        lineage.write_page(options.page, traced)
         said.append(f"{'page':<9} {options.page}")
-    print(json.dumps(found, indent=1) if options.json else "\n".join(said))
+    print(json.dumps(traced, indent=1) if options.json else "\n".join(said))
 
 
 def _named(text: str) -> tuple[str, str]:
     for mark in "@/":
-        name, found, which = text.partition(mark)
-        if found:
+        name, traced, which = text.partition(mark)
+        if traced:
             return name or DEFAULTS["model_name"], which
     return text or DEFAULTS["model_name"], "champion"
 

@@ -76,13 +76,15 @@ def compare_models(options: argparse.Namespace) -> None:
     """Say what the gate would say of a version if another one were champion, by the evaluations kept with them."""
     from components.registration.compare import compare
 
-    found = compare(options.model_name, options.version, options.other, gate=options.gate, decision_page=options.page)
+    comparison = compare(
+        options.model_name, options.version, options.other, gate=options.gate, decision_page=options.page
+    )
     if options.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(comparison, indent=1))
         return
-    print(f"version {found['version']} against {found['other']}:", end=" ")
-    print("it would be promoted" if found["would_promote"] else "it would be refused")
-    for check in found["checks"]:
+    print(f"version {comparison['version']} against {comparison['other']}:", end=" ")
+    print("it would be promoted" if comparison["would_promote"] else "it would be refused")
+    for check in comparison["checks"]:
         print(f"  {'holds' if check['passed'] else 'FAILS'}  {check['text']}")
     if options.page:
         print(f"  page   {options.page}")

@@ -165,10 +165,10 @@ def _watched(steps: "_Steps"):
         return made
 
     def get(made: str) -> Any:
-        found = type(store).get(store, made)
-        if found is not None:
+        hit = type(store).get(store, made)
+        if hit is not None:
             steps.reused(steps.keys[made])
-        return found
+        return hit
 
     task_dispatcher.run_single_task_implementation = run
     if store:
