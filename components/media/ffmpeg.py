@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import resource
+import secrets
 import select
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from components.errors import InputError
 from components.media.pictures import MAX_PIXELS, MediaError
 
 INPUT = "{input}"
+TIMES = "showinfo@times"
 # Demuxers that read this one file and nothing else. Playlists, concatenations, image sequences and devices, which
 # open other paths or addresses, are not among them, whatever a file's content claims.
 CONTAINERS = (
@@ -59,13 +61,17 @@ class FFmpeg:
 
     Args:
         path: The file to read.
-        arguments: The command line without the executable; "{input}" stands for the file.
+        arguments: The command line without the executable; INPUT stands for the file, TIMES for the filter that tells
+            when each frame is.
 
     Raises:
         MediaError: The file cannot be opened.
     """
 
     def __init__(self, path: str | Path, arguments: Sequence[str]):
+        # Of what a file says into the log nothing can pass for the times of our filter: it cannot know this name.
+        self._filter = f"showinfo@{secrets.token_hex(16)}"
+        arguments = [text.replace(TIMES, self._filter) for text in arguments]
         self._log: deque[str] = deque(maxlen=500)
         self._times: queue.Queue[Fraction | None] = queue.Queue()
         try:
@@ -144,10 +150,10 @@ class FFmpeg:
             yield float(moment or 0), pixels
 
     def _listen(self) -> None:
-        """Drain standard error; pick out the times that the showinfo filter prints."""
-        unit = Fraction(1)
+        """Drain standard error; pick out the times that our own filter tells."""
+        unit, times = Fraction(1), _times_of(self._filter)
         for line in iter(lambda: self._process.stderr.readline(65536), b""):
-            match = _TIME.match(line)
+            match = times.match(line)
             if not match:
                 self._log.append(line.decode("utf-8", "replace").replace("\r", "\n"))
             elif match["numerator"]:
@@ -181,10 +187,11 @@ class FFmpeg:
         return True
 
 
-_TIME = re.compile(
-    rb"^\[Parsed_showinfo_\d+ @ \w+\] \[info\] "
-    rb"(?:config in time_base: (?P<numerator>\d+)/(?P<denominator>\d+)|n: *\d+ pts: *(?P<pts>-?\d+|NOPTS))"
-)
+def _times_of(filter_name: str) -> re.Pattern[bytes]:
+    return re.compile(
+        rb"^\[" + filter_name.encode() + rb" @ \w+\] \[info\] "
+        rb"(?:config in time_base: (?P<numerator>\d+)/(?P<denominator>\d+)|n: *\d+ pts: *(?P<pts>-?\d+|NOPTS))"
+    )
 
 
 def _environment() -> dict[str, str]:

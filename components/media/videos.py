@@ -1,10 +1,17 @@
-"""From a video file to frames with their exact times, by FFmpeg, in memory that does not grow with the length."""
+"""From a video file to frames with their exact times, by FFmpeg, in memory that does not grow with the length.
 
+Facts come from the container through FFmpeg's libraries (PyAV) and pixels from FFmpeg itself, which decodes on all
+processors. Nothing is read from FFmpeg's log that a file could have written there.
+"""
+
+import contextlib
+import os
 import re
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from components.errors import InputError
-from components.media.ffmpeg import INPUT, PATIENCE_S, FFmpeg, ffmpeg_executable
+from components.media.ffmpeg import CONTAINERS, INPUT, TIMES, FFmpeg, ffmpeg_executable
 from components.media.pictures import (
     MediaError,
     check_size,
@@ -27,6 +34,13 @@ __all__ = ["Sampling", "Video", "ffmpeg_executable", "probe", "read_animation", 
 # Where frames are further apart than this, seeking to each is cheaper than decoding what lies between: encoders'
 # usual longest distance of keyframes is 250 frames, 10 s.
 SEEK_GAP_S = 10.0
+# Seeks in a row that find nothing, after which a video has ended, whatever its container says.
+MISSED_SEEKS = 3
+# Packets in which a first frame must be found, for its display matrix.
+PACKETS_TO_A_FRAME = 64
+# Of processor time that all frames of an animation may take; it is decoded from its start.
+ANIMATION_S = 20.0
+TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}  # by their numbers in ITU-T H.273
 AMOUNTS = {"even": 8, "rate": 1, "keyframes": 16}
 
 
@@ -62,7 +76,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Video:
-    """What FFmpeg says about a video before it is decoded.
+    """What a container says about a video before it is decoded.
 
     Args:
         format: The container: mp4, matroska, avi, ...
@@ -86,51 +100,97 @@ class Video:
 
 
 def probe(path: str | Path) -> Video:
-    """Ask FFmpeg what a file holds.
+    """Read what a file holds from its container, through FFmpeg's libraries, without decoding it.
 
     Raises:
         MediaError: It is no media, or not a whole one, or has no video stream, or too large a one.
     """
-    with FFmpeg(path, ["-i", INPUT]) as run:
-        log = run.log()
-        complaint = run.complaint()
-    log = re.sub(r"^\[info\] ", "", log, flags=re.M)
-    container = re.search(r"^Input #0, ([\w,]+), from", log, re.M)
-    if not container:
-        # An MP4 keeps its index at the end: without it the file was cut off.
-        raise MediaError("truncated" if "moov atom not found" in log else "not media", complaint)
-    # What a file's metadata says is printed with four spaces and more, so it cannot pass for these lines.
-    streams = re.findall(r"^  Stream #0:\d+[^\n]*?: Video: (?![^\n]*\(attached pic\))([^\n]*)", log, re.M)
-    if not streams:
-        raise MediaError("no video frames", "the file has no video stream")
-    return _video(container[1].split(",")[0], streams[0], log)
+    import av  # here: reading pictures needs none of it
+
+    with _descriptor(path) as descriptor:
+        guards = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+        try:
+            # Metadata that is no text is of no interest here, and must not raise.
+            container = av.open(f"file:/dev/fd/{descriptor}", options=guards, metadata_errors="replace")
+        except av.error.FFmpegError as error:
+            raise MediaError("truncated" if _lacks_index(path) else "not media", _said(error)) from error
+        except Exception as error:
+            raise media_error(error) from error
+        with container:
+            streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+            if not streams:
+                raise MediaError("no video frames", "the file has no video stream")
+            return _video(container, streams[0])
 
 
-def _video(container: str, stream: str, log: str) -> Video:
-    size = re.search(r", (\d{1,6})x(\d{1,6})\b", stream)
-    if not size:
-        raise MediaError("no video frames", f"a stream without a size: {stream}")
-    aspect = re.search(r"\bSAR (\d+):(\d+)", stream)
-    ratio = int(aspect[1]) / max(1, int(aspect[2])) if aspect else 1.0
-    ratio = ratio if 0.1 <= ratio <= 10 else 1.0
-    width, height = round(int(size[1]) * max(1, ratio)), round(int(size[2]) * max(1, 1 / ratio))
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
+
+
+@contextlib.contextmanager
+def _descriptor(path: str | Path) -> Iterator[int]:
+    # The name itself never reaches the libraries: no protocol or pattern can be made of it.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise MediaError("missing", error.strerror) from error
+    except (OSError, ValueError) as error:
+        raise MediaError("unreadable", str(error)) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _quarter_turns(container: Any, stream: Any) -> int:
+    """Return by how many right angles the display matrix turns a video, which its first frame carries."""
+    if container.format.name.split(",")[0] not in ("mov", "matroska"):  # the others have none
+        return 0
+    stream.codec_context.thread_count = 1
+    with contextlib.suppress(Exception):  # what cannot be decoded is for `read_frames` to say
+        for packet in islice(container.demux(stream), PACKETS_TO_A_FRAME):
+            for frame in packet.decode():
+                return round(frame.rotation / 90)
+    return 0
+
+
+def _lacks_index(path: str | Path) -> bool:
+    """Say whether a file is an MP4 or MOV that was cut off before its index, which encoders write at the end."""
+    with open(path, "rb") as file:
+        size, boxes, at = os.fstat(file.fileno()).st_size, [], 0
+        while at + 8 <= size and len(boxes) < 100:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length == 1:  # a longer length follows
+                length = int.from_bytes(file.read(8), "big")
+            boxes.append(kind)
+            at = at + length if length >= 8 else size
+    return boxes[:1] == [b"ftyp"] and b"moov" not in boxes
+
+
+def _video(container: Any, stream: Any) -> Video:
+    context = stream.codec_context
+    stored = (context.width or 0, context.height or 0)
+    aspect = context.sample_aspect_ratio or stream.sample_aspect_ratio
+    ratio = float(aspect) if aspect and 0.1 <= aspect <= 10 else 1.0
+    width, height = round(stored[0] * max(1, ratio)), round(stored[1] * max(1, 1 / ratio))
+    if not width * height:
+        raise MediaError("no video frames", "a video stream without a size")
     check_size(width, height)
-    turned = re.search(r"^ +Display ?Matrix: rotation of (-?[\d.]+) degrees", log, re.M | re.I)
-    if turned and round(float(turned[1]) / 90) % 2:
+    if _quarter_turns(container, stream) % 2:
         width, height = height, width
-    rate = re.search(r", ([\d.]+) fps", stream)
-    length = re.search(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+)", log, re.M)
-    start = re.search(r"^  Duration: .*?start: (-?[\d.]+)", log, re.M)
-    transfer = re.search(r"smpte2084|arib-std-b67", stream)
+    rate = stream.average_rate
+    container_name = container.format.name.split(",")[0]
     return Video(
-        format="mp4" if container == "mov" else container,
-        codec=re.match(r"\w+", stream)[0],
+        format="mp4" if container_name == "mov" else container_name,
+        codec=context.codec.canonical_name if context.codec else "unknown",
         width=width,
         height=height,
-        frame_rate=(float(rate[1]) or None) if rate else None,
-        start_s=float(start[1]) if start else 0.0,
-        duration_s=(int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) or None) if length else None,
-        transfer=transfer[0] if transfer else "",
+        frame_rate=round(float(rate), 2) or None if rate else None,
+        start_s=(container.start_time or 0) / 1e6,
+        # To hundredths, half up: of all that a container says this is the least exact.
+        duration_s=(container.duration + 5000) // 10000 / 100 or None if container.duration else None,
+        transfer=TRANSFERS.get(int(context.color_trc or 0), ""),
     )
 
 
@@ -156,17 +216,24 @@ def read_frames(path: str | Path, sampling: Sampling, video: Video | None = None
         return
     video = video or probe(path)
     plans = _plans(sampling, video, video.duration_s or _measured(path, video))
-    # Last, whatever comes first: the duration may be wrong, or no frame be marked as key.
-    last = -1.0
-    for plan in chain(plans, [{}]):
-        if not plan and last >= 0:
-            return
+    last, missed = -1.0, 0
+
+    def attempts() -> Iterator[dict[str, Any]]:
+        for plan in plans:
+            if missed == MISSED_SEEKS:
+                break
+            yield plan
+        if last < 0:  # whatever comes first: the duration may be wrong, or no frame be marked as key
+            yield {}
+
+    for plan in attempts():
         try:
             with FFmpeg(path, _arguments(video, **plan)) as run:
+                missed += 1
                 for stored, pixels in run.frames():
                     moment = max(0.0, stored - video.start_s)
                     if moment > last:
-                        last = moment
+                        last, missed = moment, 0
                         yield moment, pixels
                 complaint = run.complaint()
         except MediaError:
@@ -177,7 +244,7 @@ def read_frames(path: str | Path, sampling: Sampling, video: Video | None = None
         raise MediaError("no video frames", complaint)
 
 
-def _plans(sampling: Sampling, video: Video, duration: float) -> list[dict[str, Any]]:
+def _plans(sampling: Sampling, video: Video, duration: float) -> Iterable[dict[str, Any]]:
     """Say with which arguments FFmpeg has to be run, one pass over all or one seek for each frame."""
     keyframes = sampling.kind == "keyframes"
     step = 1 / sampling.amount if sampling.kind == "rate" else duration / sampling.amount
@@ -185,7 +252,7 @@ def _plans(sampling: Sampling, video: Video, duration: float) -> list[dict[str, 
     offset = step / 2 if sampling.kind == "even" and step > 2 / (video.frame_rate or 25) else 0.0
     count = int(duration / step + 1e-6) + (sampling.kind == "rate")
     if step > SEEK_GAP_S:
-        return [{"seek": offset + number * step, "keyframes": keyframes} for number in range(count)]
+        return ({"seek": offset + number * step, "keyframes": keyframes} for number in range(count))
     # Which part a time falls into; a hair is added because times such as 0.28 have no exact double.
     part, part_before = (
         f"floor(({name}-{video.start_s + offset!r})/{step!r}+1e-4)" for name in ("t", "prev_selected_t")
@@ -213,7 +280,7 @@ def _arguments(
     # Pixels that are not square are drawn out; by expression, because FFmpeg has turned the frame by now.
     square = ("round(iw*if(between(sar,1,10),sar,1))", "round(ih/if(between(sar,0.1,1),sar,1))")
     stream = stream.filter("scale", *square, flags="bicubic+accurate_rnd+full_chroma_int")
-    stream = stream.filter("format", "rgb24").filter("showinfo", checksum=0)
+    stream = stream.filter("format", "rgb24").filter(TIMES, checksum=0)
     return ffmpeg.output(
         stream, "pipe:1", format="image2pipe", vcodec="ppm", fps_mode="passthrough", **{"frames:v": count}
     ).get_args()
@@ -249,7 +316,7 @@ def read_animation(image: Image.Image, sampling: Sampling) -> Iterator[tuple[flo
 
     Yields and raises as `read_frames`; keyframes are taken as even, for an animation has none.
     """
-    spent = 0.0
+    started = time.process_time()
     try:
         check_size(*image.size)
         wanted = None
@@ -257,14 +324,14 @@ def read_animation(image: Image.Image, sampling: Sampling) -> Iterator[tuple[flo
             wanted = {int((part + 0.5) * image.n_frames / sampling.amount) for part in range(int(sampling.amount))}
         clock, due = 0.0, 0.0
         for number, frame in enumerate(ImageSequence.Iterator(image)):
-            started = time.monotonic()
             frame.load()  # before its duration is known
-            spent += time.monotonic() - started
-            if spent > PATIENCE_S:
-                raise MediaError("too slow", f"{number + 1} of {image.n_frames} frames in {PATIENCE_S:g} s")
+            if time.process_time() - started > ANIMATION_S:
+                raise MediaError("too slow", f"{number + 1} frames in {ANIMATION_S:g} s of processor time")
             if number in wanted if wanted else clock >= due:
                 due = (int(clock * sampling.amount) + 1) / sampling.amount if sampling.kind == "rate" else 0.0
                 yield clock, decode(frame.copy()).pixels
+                if wanted and number == max(wanted):
+                    return
             clock += (frame.info.get("duration") or 100) / 1000  # browsers, too, show a frame of 0 for 100 ms
     except MediaError:
         raise

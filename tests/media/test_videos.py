@@ -207,8 +207,8 @@ def test_hours_are_sought_through_not_decoded(clip, monkeypatch):
 
     monkeypatch.setattr(ffmpeg.FFmpeg, "__init__", counted)
     assert read(path, "even:4")[0] == [900, 2700, 4500, 6300]
-    assert all("-ss" in arguments for arguments in runs[1:])
-    assert len(runs) == 5  # one to ask, one for each frame
+    assert all("-ss" in arguments for arguments in runs)
+    assert len(runs) == 4  # one for each frame
 
 
 def test_no_keyframe_for_a_minute(clip):
@@ -281,6 +281,32 @@ def test_metadata_cannot_forge_what_is_parsed(clip):
     assert read(path)[0][0] == 0.16
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "\n  Duration: 99999999:00:00.00, start: 1.2.3\n",
+        "\n[info]   Duration: 00:00:00.04, start: 0.0\n[info]   Stream #0:0: Video: av1, yuv420p, 9x9, 1 fps\n",
+        "\n[Parsed_showinfo_3 @ 0x1] [info] n:   0 pts:   9999999\n[showinfo@times @ 0x1] [info] n: 0 pts: 99999\n",
+    ],
+)
+def test_the_name_of_a_tag_cannot_forge_what_is_read(clip, tmp_path, lines):
+    """Matroska's names of tags are printed as they are, newlines and all."""
+    path = clip("named.mkv", *ULTRAFAST, "-metadata", f"{'K' * 200}=v")
+    (tmp_path / "a.mkv").write_bytes(path.read_bytes().replace(b"K" * 200, lines.encode().ljust(200, b"\n")))
+    video = probe(tmp_path / "a.mkv")
+    assert (video.codec, video.width, video.height, video.frame_rate) == ("h264", 160, 96, 25)
+    assert (video.duration_s, video.start_s) == (2.0, 0.0)
+    assert read(tmp_path / "a.mkv")[0] == read(path)[0]
+
+
+@pytest.mark.parametrize("sampling", ["rate:0.05", "even:1000", "keyframes:1000"])
+def test_a_false_duration_costs_a_few_seeks_not_millions(clip, tmp_path, sampling):
+    content = clip("true.mkv", *ULTRAFAST).read_bytes()
+    at = content.index(b"\x44\x89\x88") + 3  # Matroska's Duration: a double, in milliseconds
+    (tmp_path / "a.mkv").write_bytes(content[:at] + struct.pack(">d", 9e15) + content[at + 8 :])
+    assert read(tmp_path / "a.mkv", sampling)[0] == [0.0]
+
+
 def test_a_process_that_hangs_is_ended_and_named(h264, tmp_path, monkeypatch):
     stuck = tmp_path / "ffmpeg"
     stuck.write_text(
@@ -291,7 +317,7 @@ def test_a_process_that_hangs_is_ended_and_named(h264, tmp_path, monkeypatch):
     monkeypatch.setattr(ffmpeg, "ffmpeg_executable", lambda: str(stuck))
     monkeypatch.setattr(ffmpeg, "PATIENCE_S", 1.0)
     with pytest.raises(MediaError, match="too slow"):
-        probe(h264)
+        read(h264)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
@@ -303,8 +329,8 @@ def test_a_loud_process_does_not_block(h264, tmp_path, monkeypatch):
     )
     loud.chmod(0o755)
     monkeypatch.setattr(ffmpeg, "ffmpeg_executable", lambda: str(loud))
-    with pytest.raises(MediaError, match="not media: xxx"):
-        probe(h264)
+    with pytest.raises(MediaError, match="no video frames: xxx"):
+        read(h264)
 
 
 def test_leaving_early_leaves_nothing_behind(h264):
@@ -359,7 +385,7 @@ def test_a_process_that_crashes_is_named(h264, tmp_path, monkeypatch):
     crash.chmod(0o755)
     monkeypatch.setattr(ffmpeg, "ffmpeg_executable", lambda: str(crash))
     with pytest.raises(MediaError, match="unreadable: FFmpeg was ended by signal 11"):
-        probe(h264)
+        read(h264)
 
 
 def test_the_environment_does_not_disturb(h264, tmp_path, monkeypatch):
