@@ -8,14 +8,17 @@ A directory with
   file as it is, then those of the file as each further tier of `components.media.degradations` delivers it;
 - `rejections.parquet`: every file that was left out, by name and reason.
 
-The directory is written under a temporary name and renamed when it is whole.
+The directory is written under a temporary name and renamed when it is whole. The card holds a fast checksum (XXH3, 128
+bits) of the rows of each shard and of the other files, and its digest covers rows and pixels. All are verified when a
+process first opens the dataset, which costs one reading of its files: some 10 GB/s of a core where they are in memory,
+else the speed of the disk.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +26,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
+from components import outputs
 from components.errors import InputError
 from components.media.degradation_names import CLEAN
 
-FORMAT = 2
+FORMAT = 3
+POLICIES = ("view", "delivery", "sampling", "tiers")  # what made the pixels
+READ_BYTES = 8 * 1024 * 1024
 LABELS = ("real", "fake")
 SPLITS = ("train", "validation", "test")
 SHARD_BYTES = 256 * 1024 * 1024
@@ -82,21 +89,28 @@ class Dataset:
 
     def __init__(self, directory: str | Path):
         self.directory = Path(directory)
-        card = self.directory / "dataset.json"
-        if not card.is_file():
+        if not (self.directory / "dataset.json").is_file():
             raise InputError(
                 f"{self.directory} is not a dataset: it has no dataset.json; make one with ai-vs-real preprocess"
             )
-        self.card: dict[str, Any] = json.loads(card.read_text())
-        if self.card.get("format") != FORMAT:
-            raise InputError(
-                f"{card} has format {self.card.get('format')!r}, this version reads {FORMAT}; make it again"
+        self.card = _read_card(self.directory)
+        with _whole(self.directory):
+            self._shards, counts = _shards(self.directory, self.card)
+            self._starts = np.cumsum([0, *counts])
+            _verify(self.directory, self.card, self._shards)
+            self.manifest = _table(self.directory / "manifest.parquet", MANIFEST)
+            self._check_manifest()
+
+    def _check_manifest(self) -> None:
+        rows = self.manifest.num_rows
+        if rows != self._starts[-1] or rows != self.card["rows"]:
+            raise ValueError(
+                f"{rows} rows in the manifest, {self._starts[-1]} in shards, {self.card['rows']} on the card"
             )
-        self.manifest: pa.Table = pq.read_table(self.directory / "manifest.parquet")
-        # Mapped only to learn where the rows lie: pages touched through a map would count as this process's memory.
-        maps = [np.load(self.directory / "shards" / name, mmap_mode="r") for name in self.card["shards"]]
-        self._shards = [(Path(shard.filename), shard.offset) for shard in maps]
-        self._starts = np.cumsum([0, *(len(shard) for shard in maps)])
+        if not np.isin(self.column("label"), range(len(LABELS))).all():
+            raise ValueError("a label in the manifest is neither 0 nor 1")
+        if self.card["digest"] != digest_of(self.manifest, self.card, self.card["pixels"]):
+            raise ValueError("its digest is not that of its manifest, policies and pixels")
 
     def __len__(self) -> int:
         return self.manifest.num_rows
@@ -129,7 +143,8 @@ class Dataset:
     @property
     def rejections(self) -> pa.Table:
         """The files that were left out, by name and reason."""
-        return pq.read_table(self.directory / "rejections.parquet")
+        with _whole(self.directory):
+            return _table(self.directory / "rejections.parquet", REJECTIONS)
 
     def column(self, name: str) -> np.ndarray:
         """Return one manifest column as an array; nulls of a number become NaN."""
@@ -160,8 +175,131 @@ class Dataset:
                 for place in np.flatnonzero(shards == number):
                     row = int(indices[place] - self._starts[number])
                     file.seek(offset + (row * len(self.tiers) + first) * tier_bytes)
-                    file.readinto(out[place].data)
+                    if file.readinto(out[place].data) != count * tier_bytes:
+                        raise _damage(self.directory, f"shards/{path.name} was cut while it was read")
         return out
+
+
+def _damage(directory: Path, what: object) -> InputError:
+    words = " ".join(str(what).split()) or type(what).__name__
+    return InputError(f"dataset {directory} is damaged: {words}; make it again with ai-vs-real preprocess")
+
+
+@contextlib.contextmanager
+def _whole(directory: Path) -> Iterator[None]:
+    # Whatever is raised by reading files that are not what they should be says so in one line.
+    try:
+        yield
+    except InputError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+        pa.ArrowException,
+    ) as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else error
+        name = f"{Path(error.filename).name}: " if isinstance(error, OSError) and error.filename else ""
+        raise _damage(directory, f"{name}{what}") from error
+
+
+def _read_card(directory: Path) -> dict[str, Any]:
+    with _whole(directory):
+        with open(directory / "dataset.json", encoding="utf-8") as file:
+            card = json.load(file)
+        if not isinstance(card, dict):
+            raise ValueError("dataset.json holds no object")
+    if card.get("format") != FORMAT:
+        raise InputError(
+            f"{directory}/dataset.json has format {card.get('format')!r}, this version reads {FORMAT}; make it again "
+            "with ai-vs-real preprocess"
+        )
+    with _whole(directory):
+        shape, shards, checksums = card.get("view_shape"), card.get("shards"), card.get("checksums")
+        if (
+            not isinstance(shape, list)
+            or len(shape) != 4
+            or not all(isinstance(n, int) and 0 < n < 10_000 for n in shape)
+        ):
+            raise ValueError(f"view_shape on the card is {shape!r}")
+        tiers = card.get("tiers")
+        if not isinstance(tiers, list) or not tiers or not all(isinstance(name, str) for name in tiers):
+            raise ValueError(f"tiers on the card is {tiers!r}")
+        if not isinstance(shards, list) or not all(isinstance(name, str) for name in shards):
+            raise ValueError(f"shards on the card is {shards!r}")
+        if not isinstance(checksums, dict):
+            raise ValueError("the card has no checksums")
+        for name, kind in (("digest", str), ("pixels", str), ("rows", int), ("rejected", int)):
+            if not isinstance(card.get(name), kind):
+                raise ValueError(f"{name} on the card is {card.get(name)!r}")
+    return card
+
+
+def _shards(directory: Path, card: dict[str, Any]) -> tuple[list[tuple[Path, int]], list[int]]:
+    """Return path and offset of the rows, and the number of rows, of each shard, as its own header says."""
+    views, *side = card["view_shape"]
+    found, counts, shape = [], [], (len(card["tiers"]) * views, *side)
+    for name in card["shards"]:
+        path = directory / "shards" / name
+        if Path(name).name != name or not stat.S_ISREG(os.lstat(path).st_mode) or path.parent.is_symlink():
+            raise ValueError(f"shard {name!r} is no regular file in its directory")
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            rows, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            size = os.fstat(file.fileno()).st_size - file.tell()
+            if rows[1:] != shape or dtype != np.uint8 or fortran:
+                raise ValueError(f"shards/{name} holds {dtype} {rows}, not uint8 (rows, {', '.join(map(str, shape))})")
+            if size != int(np.prod([int(n) for n in rows], dtype=object)):
+                raise ValueError(f"shards/{name} holds {size} bytes for {rows[0]} rows")
+            found.append((path, file.tell()))
+            counts.append(rows[0])
+    return found, counts
+
+
+_verified: set[tuple] = set()  # what this process has verified already: path, size and times of every file
+
+
+def _verify(directory: Path, card: dict[str, Any], shards: Sequence[tuple[Path, int]]) -> None:
+    names = [*(f"shards/{name}" for name in card["shards"]), "manifest.parquet", "rejections.parquet"]
+    if sorted(card["checksums"]) != sorted(names):
+        raise ValueError("the checksums on the card are not those of its files")
+    states = [os.stat(directory / name) for name in ("dataset.json", *names)]
+    state = (os.path.realpath(directory), *((s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in states))
+    if state in _verified:
+        return
+    pixels = xxhash.xxh3_128()
+    for name, (path, offset) in zip(names, shards, strict=False):
+        if _checksum(path, offset, pixels) != card["checksums"][name]:
+            raise ValueError(f"{name} has changed since it was written")
+    for name in names[len(shards) :]:
+        if _checksum(directory / name) != card["checksums"][name]:
+            raise ValueError(f"{name} has changed since it was written")
+    if pixels.hexdigest() != card["pixels"]:
+        raise ValueError("its shards are not in the order in which they were written")
+    _verified.add(state)
+
+
+def _checksum(path: Path, offset: int = 0, *others: Any) -> str:
+    """Return the checksum of what follows an offset in a file, which goes into other checksums as well."""
+    total = xxhash.xxh3_128()
+    with open(path, "rb", buffering=0) as file:
+        file.seek(offset)
+        while part := file.read(READ_BYTES):
+            for checksum in (total, *others):
+                checksum.update(part)
+    return total.hexdigest()
+
+
+def _table(path: Path, schema: pa.Schema) -> pa.Table:
+    table = pq.read_table(path)
+    lacking = [name for name in schema.names if name not in table.column_names]
+    if lacking:
+        raise ValueError(f"{path.name} has no column {lacking[0]}")
+    return table.cast(schema) if table.schema.names == schema.names else table.select(schema.names).cast(schema)
 
 
 class DatasetWriter:
@@ -170,10 +308,11 @@ class DatasetWriter:
     Use as a context manager: leaving it by an exception removes what was written.
 
     Args:
-        directory: Where the dataset shall lie; replaced if a dataset is there.
+        directory: Where the dataset shall lie; see `outputs.written`.
         view_shape: (views, size, size, 3).
         tiers: In which tiers each file is stored; the first is "clean".
         shard_bytes: Size at which the next shard is begun, bytes.
+        overwrite: Whether a dataset that is there may be replaced.
     """
 
     def __init__(
@@ -183,14 +322,17 @@ class DatasetWriter:
         tiers: Sequence[str] = (CLEAN,),
         *,
         shard_bytes: int = SHARD_BYTES,
+        overwrite: bool = True,
     ):
         self.directory = Path(directory)
         self.view_shape, self.tiers = tuple(int(n) for n in view_shape), list(tiers)
         self._stored_shape = (len(self.tiers) * self.view_shape[0], *self.view_shape[1:])
         self.shard_rows = max(1, shard_bytes // int(np.prod(self._stored_shape)))
-        self.directory.parent.mkdir(parents=True, exist_ok=True)
-        self._part = Path(tempfile.mkdtemp(prefix=f".{self.directory.name}.", dir=self.directory.parent))
+        self._place = outputs.written(self.directory, outputs.DATASET, overwrite=overwrite)
+        self._part = self._place.__enter__()
         (self._part / "shards").mkdir()
+        self._pixels = xxhash.xxh3_128()
+        self._sums: list[Any] = []
         self._rows: list[dict[str, Any]] = []
         self._tables: list[pa.Table] = []
         self._rejections: list[dict[str, Any]] = []
@@ -203,11 +345,14 @@ class DatasetWriter:
 
     def __exit__(self, kind, error, trace) -> None:
         if kind is None:
-            self._close()
-        else:
-            if self._file:
-                self._file.close()
-            shutil.rmtree(self._part, ignore_errors=True)
+            try:
+                self._close()
+            except BaseException as failure:
+                self._place.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+        elif self._file:
+            self._file.close()
+        self._place.__exit__(kind, error, trace)
 
     def append(self, views: np.ndarray, row: Mapping[str, Any]) -> None:
         """Add one row: its views, uint8, (tiers * views, size, size, 3), tier by tier, and its manifest entry."""
@@ -215,7 +360,10 @@ class DatasetWriter:
             raise ValueError(f"views are {views.dtype} {views.shape}, expected uint8 {self._stored_shape}")
         if self._file is None or self._shards[-1][1] == self.shard_rows:
             self._begin_shard()
-        self._file.write(np.ascontiguousarray(views).data)
+        content = np.ascontiguousarray(views).data
+        self._file.write(content)
+        self._pixels.update(content)
+        self._sums[-1].update(content)
         name, rows = self._shards[-1]
         self._shards[-1] = (name, rows + 1)
         self._rows.append({name: row.get(name) for name in MANIFEST.names})
@@ -235,6 +383,7 @@ class DatasetWriter:
         name = f"{len(self._shards):05d}.npy"
         self._file = open(self._part / "shards" / name, "wb")  # noqa: SIM115 (closed by _end_shard)
         self._shards.append((name, 0))
+        self._sums.append(xxhash.xxh3_128())
         self._write_header(0)
 
     def _write_header(self, rows: int) -> None:
@@ -255,19 +404,24 @@ class DatasetWriter:
         manifest, self._tables = pa.concat_tables(self._tables), []
         pq.write_table(manifest, self._part / "manifest.parquet")
         pq.write_table(pa.Table.from_pylist(self._rejections, schema=REJECTIONS), self._part / "rejections.parquet")
-        card = {"format": FORMAT, "view_shape": list(self.view_shape), "tiers": self.tiers}
-        card |= {"shards": [name for name, _ in self._shards]}
-        card |= {"rows": manifest.num_rows, "rejected": len(self._rejections), **self.card}
-        card["digest"] = digest_of(manifest, {key: card.get(key) for key in ("view", "delivery", "sampling", "tiers")})
-        (self._part / "dataset.json").write_text(json.dumps(card, indent=1, sort_keys=True))
-        if self.directory.exists():
-            shutil.rmtree(self.directory)
-        os.chmod(self._part, 0o755)  # mkdtemp makes it private; other users of a shared volume must read it
-        os.rename(self._part, self.directory)
+        shards = [name for name, _ in self._shards]
+        sums = {f"shards/{name}": total.hexdigest() for name, total in zip(shards, self._sums, strict=True)}
+        sums |= {name: _checksum(self._part / name) for name in ("manifest.parquet", "rejections.parquet")}
+        card = {
+            "view_shape": list(self.view_shape),
+            "tiers": self.tiers,
+            "rejected": len(self._rejections),
+            **self.card,
+        }
+        card |= {"format": FORMAT, "shards": shards, "rows": manifest.num_rows, "pixels": self._pixels.hexdigest()}
+        card["checksums"] = sums
+        card["digest"] = digest_of(manifest, card, card["pixels"])
+        (self._part / "dataset.json").write_text(json.dumps(card, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def digest_of(manifest: pa.Table, policies: Mapping[str, Any]) -> str:
-    """Return the sha256 of a manifest's rows, in order, and of the policies that made its pixels."""
+def digest_of(manifest: pa.Table, card: Mapping[str, Any], pixels: str) -> str:
+    """Return the sha256 of a manifest's rows, in order, of the policies that made its pixels, and of their checksum."""
+    policies = {key: card.get(key) for key in POLICIES} | {"pixels": pixels}
     digest = hashlib.sha256(json.dumps(policies, sort_keys=True).encode())
     for column in ("pixel_sha256", "label", "group", "split", "time_s"):
         digest.update(json.dumps(manifest.column(column).to_pylist()).encode())

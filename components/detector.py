@@ -7,15 +7,13 @@ calibration, versions, digests. The directory is written under a temporary name 
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from components import outputs
 from components.errors import InputError
 from components.familiarity import Familiarity
 
@@ -143,32 +141,28 @@ def read_card(directory: str | Path) -> dict[str, Any]:
 
 
 def save(
-    directory: str | Path, model: Any, card: dict[str, Any], familiarity: Familiarity | None = None
+    directory: str | Path,
+    model: Any,
+    card: dict[str, Any],
+    familiarity: Familiarity | None = None,
+    *,
+    overwrite: bool = True,
 ) -> dict[str, Any]:
     """Write a detector and return its card, completed with the format and the digest of all that a verdict depends on.
 
     Args:
-        directory: Where it shall lie; replaced if a detector is there.
+        directory: Where it shall lie; see `outputs.written`.
         model: A Keras model from (batch, size, size, 3) pixels to (batch, 1) logits.
         card: What DESIGN calls the card; `format` and `digest` are added.
         familiarity: What says how familiar a file is, where it was fitted.
+        overwrite: Whether a detector that is there may be replaced.
     """
-    directory = Path(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
+    with outputs.written(directory, outputs.DETECTOR, overwrite=overwrite) as part:
         model.save(part / "model.keras")
         if familiarity:
             familiarity.save(part)
         card = {**card, "format": FORMAT, "digest": _digest(model, card)}
         (part / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True))
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.chmod(part, 0o755)
-        os.rename(part, directory)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return card
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from components import outputs
 from components.dataset import DatasetWriter
 from components.errors import InputError
 from components.extraction.sources import MediaItem, fetch, list_media, note, shards, take
@@ -49,17 +50,19 @@ def extract(
     delivery: str = DEFAULTS["delivery"],
     tiers: str = DEFAULTS["tiers"],
     shard: str = "",
+    overwrite: bool = True,
 ) -> dict[str, Any]:
     """Write the views of the media, or of one shard of them, as a dataset of frames.
 
     Args:
         media: A directory or a list; see `sources.list_media`.
-        output: Directory of the dataset, replaced if there.
+        output: Directory of the dataset; see `outputs.claim`.
         sampling: Which frames of a video; see `Sampling`.
         view: What of a picture is kept; see `ViewPolicy`.
         delivery: What is done to the pixels before the view; see `Delivery`.
         tiers: The tiers in which each file is stored, "clean" first, for training to learn from.
         shard: Which part of the media, as `sources.shards` writes it; "" for all.
+        overwrite: Whether a dataset that is there may be replaced.
 
     Returns:
         The dataset's card, with the policies, and how many files were read and rejected.
@@ -69,9 +72,10 @@ def extract(
     """
     stored = parse_tiers(tiers)
     policies = ViewPolicy.parse(view), Sampling.parse(sampling), Delivery.parse(delivery), stored
+    outputs.claim(output, outputs.DATASET, overwrite=overwrite, inputs=[media])
     items = take(list_media(media), shard)
     rejections = []
-    with DatasetWriter(output, policies[0].shape, stored) as writer:
+    with DatasetWriter(output, policies[0].shape, stored, overwrite=overwrite) as writer:
         for item, rows in follow(_in_order(items, policies), "extract", "files", len(items)):
             try:
                 for views, about in rows:

@@ -150,7 +150,7 @@ class FFmpeg:
             yield float(moment or 0), pixels
 
     def _listen(self) -> None:
-        """Drain standard error; pick out the times that our own filter tells."""
+        """Drain standard error; pick out the times that our own filter prints."""
         unit, times = Fraction(1), _times_of(self._filter)
         for line in iter(lambda: self._process.stderr.readline(65536), b""):
             match = times.match(line)

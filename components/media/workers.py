@@ -226,6 +226,8 @@ class Reading:
         except BaseException as raised:
             error = raised
         with self._changed:
+            if self._abandoned:
+                process.stop()  # `close` killed it, if only after its last answer
             self._error = self._error or error
             self._ended, self._process = True, None
             self._changed.notify_all()

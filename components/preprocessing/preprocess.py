@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from components import outputs
 from components.dataset import LABELS, SPLITS, Dataset, DatasetWriter, batches
 from components.errors import InputError
 from components.preprocessing.certificate import certify
@@ -36,12 +37,13 @@ def preprocess(
     audit: str = DEFAULTS["audit"],
     repair_split: bool = DEFAULTS["repair_split"],
     report: str | Path | None = None,
+    overwrite: bool = True,
 ) -> dict[str, Any]:
     """Join frames datasets, drop duplicates, split by group, balance; write the dataset, its records and its report.
 
     Args:
         frames: Directories made by extraction, in any order: the result is the same.
-        output: Where the dataset shall lie.
+        output: Where the dataset shall lie; see `outputs.claim`.
         balance: Of the labels: "weights", "undersample" (train alone) or "none".
         train: Share of train, in (0, 1), over files.
         validation: Share of validation; the test gets the rest.
@@ -50,6 +52,7 @@ def preprocess(
         audit: What a confound over its threshold does: "warn" or "fail"; see `AuditPolicy`.
         repair_split: Drop what leaks from a given split instead of refusing it.
         report: Where the HTML report shall lie, if anywhere.
+        overwrite: Whether a dataset that is there may be replaced.
 
     Returns:
         The dataset's card.
@@ -58,6 +61,7 @@ def preprocess(
         InputError: Too little is left, a given split leaks, the audit fails, or an argument is not understood.
     """
     policy, shares, sources = AuditPolicy.parse(audit), shares_of(train, validation), parse_hold_out(hold_out)
+    outputs.claim(output, outputs.DATASET, overwrite=overwrite, inputs=frames)
     joined = Frames(frames)
     require_both_labels(joined.column("label"))
     cleaned, group, splits, certificate = _place(joined, repair_split, sources, shares, seed)
@@ -80,7 +84,7 @@ def preprocess(
     order = np.flatnonzero(keep)[_order(joined, rows[keep], splits[keep])]
     rows, group, splits, weight = rows[order], group[order], splits[order], weight[order]
     rejections = joined.rejections + rejections_of(joined.table, dropped)
-    with DatasetWriter(output, joined.view_shape, joined.tiers) as writer:
+    with DatasetWriter(output, joined.view_shape, joined.tiers, overwrite=overwrite) as writer:
         writer.card = joined.card | {
             "balance": {"policy": balance, "of": "label", "over": "rows of train and validation"},
             "split": {"shares": dict(zip(SPLITS, shares.tolist(), strict=True)), "seed": seed, "hold_out": hold_out},

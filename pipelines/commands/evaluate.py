@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.home import run_home
+from components.outputs import EVALUATION, claim
 from components.settings import names_of
 from pipelines.commands.options import add_pipeline_options, stage_arguments
 from pipelines.commands.quiet import import_keras
@@ -32,7 +33,9 @@ def run(options: argparse.Namespace) -> None:
     from components.evaluation.evaluate import evaluate_against
     from components.registration.register import find_champion
 
+    overwrite = options.overwrite or options.output is None  # in the run home all is ours
     output = options.output or run_home() / "evaluation"
+    claim(output, EVALUATION, overwrite=overwrite, inputs=[options.model, options.dataset])
     output.mkdir(parents=True, exist_ok=True)
     champion = "" if options.no_champion else find_champion(options.model, name)
     path, report = output / "evaluation.json", output / "report.html"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.home import run_home
+from components.outputs import claim_page
 from components.settings import names_of
 from pipelines.commands.options import add_pipeline_options, stage_arguments
 
@@ -14,6 +15,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser("preprocess", description=run.__doc__)
     command.add_argument("frames", nargs="+", type=Path, metavar="FRAMES", help="directories that extract wrote")
     command.add_argument("--output", type=Path, metavar="DIR", help="directory of the dataset (HOME/dataset)")
+    command.add_argument("--overwrite", action="store_true", help="replace the dataset that is there")
     add_pipeline_options(command, names_of("preprocess"))
     command.set_defaults(run=run)
 
@@ -22,7 +24,9 @@ def run(options: argparse.Namespace) -> None:
     """Join frames, drop duplicates and unreadable files, balance, split by group, audit; write dataset and page."""
     from components.preprocessing.preprocess import preprocess
 
+    overwrite = options.overwrite or options.output is None  # in the run home all is ours
     output = options.output or run_home() / "dataset"
+    claim_page(output.with_suffix(".html"), overwrite=overwrite)
     arguments = stage_arguments(options, "preprocess")
-    preprocess(options.frames, output, report=output.with_suffix(".html"), **arguments)
+    preprocess(options.frames, output, report=output.with_suffix(".html"), overwrite=overwrite, **arguments)
     print(output)

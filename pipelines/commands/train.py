@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.home import run_home
+from components.outputs import DETECTOR, claim, claim_page
 from components.settings import names_of
 from pipelines.commands.options import add_pipeline_options, stage_arguments
 from pipelines.commands.quiet import import_keras
@@ -17,6 +18,7 @@ def add_parser(commands: Any) -> None:
         "dataset", type=Path, metavar="DATASET", help="dataset, or a plain {train,val,test}/{real,fake} tree"
     )
     command.add_argument("--output", type=Path, metavar="DIR", help="directory of the detector (HOME/model)")
+    command.add_argument("--overwrite", action="store_true", help="replace the detector that is there")
     add_pipeline_options(command, (*names_of("train"), *names_of("extract")))
     command.set_defaults(run=run)
 
@@ -28,7 +30,10 @@ def run(options: argparse.Namespace) -> None:
     from components.training.train import train
 
     dataset = options.dataset
+    overwrite = options.overwrite or options.output is None  # in the run home all is ours
     output = options.output or run_home() / "model"
+    claim(output, DETECTOR, overwrite=overwrite, inputs=[dataset])
+    claim_page(output.with_suffix(".html"), overwrite=overwrite)
     if not (dataset / "dataset.json").is_file():
         dataset = _dataset_of_tree(options, wanted["seed"])
     train(dataset, output, report=output.with_suffix(".html"), **wanted)

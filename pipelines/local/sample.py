@@ -9,10 +9,7 @@ detector does on real media.
 """
 
 import io
-import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +18,7 @@ import ffmpeg
 import numpy as np
 from PIL import Image
 
+from components import outputs
 from components.media.videos import ffmpeg_executable
 
 SIZE = 96
@@ -119,9 +117,7 @@ def make(directory: str | Path, seed: int = 0) -> Path:
     directory = Path(directory)
     if (directory / MARKER).is_file():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
+    with outputs.written(directory, outputs.SAMPLE) as part:
         for label, processes in (("real", REAL), ("fake", FAKE)):
             count = PICTURES * len(REAL) // len(processes)
             for number, (source, process) in enumerate(processes.items()):
@@ -136,11 +132,6 @@ def make(directory: str | Path, seed: int = 0) -> Path:
                 np.random.default_rng([seed, label == "fake", 9]),
             )
         (part / MARKER).write_text(NOTE + "\n")
-        os.chmod(part, 0o755)
-        os.rename(part, directory)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return directory
 
 
