@@ -7,7 +7,10 @@ calibration, versions, digests. The directory is written under a temporary name 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,19 @@ from components.errors import InputError
 from components.familiarity import Familiarity
 
 FORMAT = 1
+CARD_BYTES = 16 * 1024 * 1024  # of a card; it holds the training history too
+CONFIG_BYTES = 16 * 1024 * 1024  # of a network's configuration; that of EfficientNetB0 has half a megabyte
+# What the configuration of a network of ours may name, by the module of Keras that has it.
+CLASSES = {
+    "keras": "DTypePolicy",
+    "keras.initializers": "GlorotUniform Ones VarianceScaling Zeros",
+    "keras.layers": "Activation Add BatchNormalization Concatenate Conv2D Dense DepthwiseConv2D Dropout "
+    "GlobalAveragePooling2D InputLayer MaxPooling2D Multiply Normalization ReLU Rescaling Reshape ZeroPadding2D",
+    "keras.src.models.functional": "Functional",
+    "keras.src.ops.core": "Cast",
+    "keras.src.ops.numpy": "Add Flip Maximum Sqrt Square Subtract",
+    None: "__keras_tensor__",
+}
 CLIP_TERMS = ("slope", "above", "below", "spread", "intercept")  # the weights of `clip_features`
 
 
@@ -34,9 +50,13 @@ class Detector:
     def __init__(self, directory: str | Path):
         self.directory = Path(directory)
         self.card = read_card(self.directory)
+        check_archive(self.directory / "model.keras")
         import keras  # here, so that reading a card costs no TensorFlow
 
-        self.model = keras.saving.load_model(self.directory / "model.keras", compile=False)
+        try:
+            self.model = keras.saving.load_model(self.directory / "model.keras", compile=False, safe_mode=True)
+        except Exception as error:  # Keras raises anything on a file that is not what it should be
+            raise _unfit(self.directory, f"model.keras cannot be loaded ({type(error).__name__})") from error
 
     @property
     def threshold(self) -> float:
@@ -78,13 +98,24 @@ class Detector:
 def calibrated(card: Mapping[str, Any], logits: np.ndarray, kind: str = "picture") -> np.ndarray:
     """Turn logits into probabilities of fake with a card's calibration for a kind (picture, frame), float32."""
     fitted = card.get("calibration", {}).get(kind, {"slope": 1.0, "intercept": 0.0})
-    return sigmoid(fitted["slope"] * logits + fitted["intercept"]).astype("float32")
+    return _finite(sigmoid(fitted["slope"] * logits + fitted["intercept"])).astype("float32")
 
 
 def clip_probability(card: Mapping[str, Any], logits: np.ndarray) -> float:
     """Turn the logits of one video's frames, (frames,), into the probability that it is fake, with a card's weights."""
     fitted = dict.fromkeys(CLIP_TERMS, 0.0) | {"slope": 1.0} | card.get("calibration", {}).get("clip", {})
-    return float(sigmoid(clip_features(logits) @ np.array([fitted[name] for name in CLIP_TERMS])))
+    return float(_finite(sigmoid(clip_features(logits) @ np.array([fitted[name] for name in CLIP_TERMS]))))
+
+
+def _finite(probabilities: np.ndarray) -> np.ndarray:
+    """Return probabilities as they are; what is not finite is none, and must never become a verdict.
+
+    Raises:
+        InputError: One is not finite, so the network's weights or its calibration are damaged.
+    """
+    if not np.isfinite(probabilities).all():
+        raise InputError("the detector gives a probability that is no finite number; fetch it or train it again")
+    return probabilities
 
 
 def clip_features(logits: np.ndarray) -> np.ndarray:
@@ -132,12 +163,116 @@ def read_card(directory: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{directory} is not a detector: it needs model.keras and card.json; make one with ai-vs-real train"
         )
-    card = json.loads((directory / "card.json").read_text())
+    try:
+        with open(directory / "card.json", encoding="utf-8") as file:
+            text = file.read(CARD_BYTES + 1)
+        if len(text) > CARD_BYTES:
+            raise ValueError(f"longer than {CARD_BYTES:,} characters")
+        card = json.loads(text, parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unfit(directory, f"card.json cannot be read ({error})") from error
+    if not isinstance(card, dict):
+        raise _unfit(directory, "card.json holds no object")
     if card.get("format") != FORMAT:
         raise InputError(
             f"{directory}/card.json has format {card.get('format')!r}, this version reads {FORMAT}; train again"
         )
+    _check_card(directory, card)
     return card
+
+
+def _unfit(directory: Path, what: str) -> InputError:
+    return InputError(f"detector {directory} is not one to trust: {' '.join(what.split())}; fetch it or train it again")
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _check_card(directory: Path, card: dict[str, Any]) -> None:
+    """Check all of a card that a verdict is computed from.
+
+    Raises:
+        InputError: An entry is missing, of another type, not finite or out of its range.
+    """
+
+    def number(where: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+        value = where.get(name) if isinstance(where, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise _unfit(directory, f"{name} on its card is {value!r}, not a finite number")
+        if not low <= value <= high:
+            raise _unfit(directory, f"{name} on its card is {value!r}, not from {low:g} to {high:g}")
+        return value
+
+    for name in ("digest", "view"):
+        if not isinstance(card.get(name), str):
+            raise _unfit(directory, f"{name} on its card is {card.get(name)!r}")
+    for name in ("sampling", "delivery", "note", "backbone"):
+        if not isinstance(card.get(name, ""), str):
+            raise _unfit(directory, f"{name} on its card is {card[name]!r}")
+    number(card, "threshold", 0, 1)
+    calibration = card.get("calibration", {})
+    if not isinstance(calibration, dict):
+        raise _unfit(directory, f"calibration on its card is {calibration!r}")
+    for kind, fitted in calibration.items():
+        for name in CLIP_TERMS if kind == "clip" else ("slope", "intercept"):
+            if name in ("slope", "intercept") or (isinstance(fitted, dict) and name in fitted):
+                number(fitted, name)
+    if "abstention" in card:
+        low, high = (number(card["abstention"], name, 0, 1) for name in ("low", "high"))
+        if low > high:
+            raise _unfit(directory, f"its band of abstention runs from {low:g} to {high:g}")
+
+
+def check_archive(path: Path) -> None:
+    """Check, before Keras builds anything of it, that a .keras file is a network of layers such as we write.
+
+    Raises:
+        InputError: It is no such archive, its configuration is too long, or it names any other class.
+    """
+    directory = path.parent
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            if sorted(entries) != ["config.json", "metadata.json", "model.weights.h5"]:
+                raise _unfit(directory, f"model.keras holds {', '.join(sorted(entries))[:200]}")
+            for name in ("config.json", "metadata.json"):
+                if entries[name].file_size > CONFIG_BYTES:
+                    raise _unfit(directory, f"{name} in model.keras unpacks to more than {CONFIG_BYTES:,} bytes")
+            weights = entries["model.weights.h5"]
+            if weights.file_size > 2 * weights.compress_size + CONFIG_BYTES:
+                raise _unfit(directory, "the weights in model.keras unpack to more than twice their size")
+            with archive.open("config.json") as file:
+                config = json.loads(file.read(CONFIG_BYTES + 1))
+    except InputError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
+        raise _unfit(directory, f"model.keras cannot be read ({type(error).__name__})") from error
+    for part in _objects(config):
+        if "class_name" in part:
+            name, module, registered = (part.get(key) for key in ("class_name", "module", "registered_name"))
+            allowed = CLASSES.get(module, "").split() if module is None or isinstance(module, str) else []
+            if name not in allowed or registered not in (None, name):
+                raise _unfit(directory, f"model.keras holds {module}.{name}"[:200] + ", which no detector of ours has")
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
 
 
 def save(
