@@ -28,6 +28,7 @@ CLASSES = {
     "keras": "DTypePolicy",
     "keras.initializers": "GlorotUniform Ones VarianceScaling Zeros",
     "keras.layers": "Activation Add BatchNormalization Concatenate Conv2D Dense DepthwiseConv2D Dropout "
+    "Identity "
     "GlobalAveragePooling2D InputLayer MaxPooling2D Multiply Normalization ReLU Rescaling Reshape ZeroPadding2D",
     "keras.src.models.functional": "Functional",
     "keras.src.ops.core": "Cast",
