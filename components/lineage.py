@@ -186,7 +186,7 @@ def media_in_words(found: Mapping[str, Any]) -> list[str]:
 
 def write_page(path: Path, found: Mapping[str, Any]) -> None:
     """Write a model's lineage as a page that a person reads, HTML."""
-    from components.page import details, page, section, table
+    from components.page.parts import details, page, section, table
 
     model = found["model"]
     rows = [{"step": title, "what": text} for title, text in model_in_words(found)]

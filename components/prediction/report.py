@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components import page
+from components.page import parts, plots
 
 TONES = {"real": "real", "fake": "fake", "unsure": "warn"}
 
@@ -22,12 +22,12 @@ def write_page(path: Path, answer: Mapping[str, Any]) -> Path:
     """
     receipt = answer["receipt"]
     lines = [{"what": key.replace("_", " "), "value": value} for key, value in receipt.items()]
-    body = page.page(
+    body = parts.page(
         f"{Path(answer['path']).name}: {answer['verdict']}",
         [
-            page.numbers(
+            parts.numbers(
                 {
-                    "verdict": page.badge(answer["verdict"], TONES[answer["verdict"]]),
+                    "verdict": parts.badge(answer["verdict"], TONES[answer["verdict"]]),
                     "probability of fake": answer["probability"],
                     "frames looked at": answer["frames"],
                 }
@@ -38,15 +38,15 @@ def write_page(path: Path, answer: Mapping[str, Any]) -> Path:
             _familiarity(answer),
             _nearest(answer),
             _provenance(answer),
-            page.section("Known limits of this detector", *answer["limits"]) if answer["limits"] else "",
-            page.section(
+            parts.section("Known limits of this detector", *answer["limits"]) if answer["limits"] else "",
+            parts.section(
                 "Receipt",
-                page.table(lines, code=["value"]),
+                parts.table(lines, code=["value"]),
                 note="By what, and from what, this answer was made.",
             ),
         ],
         lead=answer["reason"][:1].upper() + answer["reason"][1:] or _words(answer),
-        footer=f"{answer['path']} · ai-vs-real {receipt['package']}",
+        footer=answer["path"],
     )
     part = path.with_name(f".{path.name}.part")
     part.write_text(body)
@@ -67,21 +67,23 @@ def _heat(answer: Mapping[str, Any]) -> str:
     picture = base64.b64decode(answer["heat_map"].partition(",")[2])
     moment = answer["heat_map_time_s"]
     where = "" if moment is None else f", of the frame at {moment:.1f} s, the most suspicious of those looked at"
-    return page.section(
-        "Where", page.figure(picture, f"Orange looks fake, teal looks real{where}."), note="What pushed the answer."
+    return parts.section(
+        "Where", parts.picture(picture, f"Orange looks fake, teal looks real{where}."), note="What pushed the answer."
     )
 
 
 def _timeline(answer: Mapping[str, Any]) -> str:
     if not answer["timeline"]:
         return ""
-    plot, axes = page.canvas(height=2.6)
+    plot, axes = plots.canvas()
     times = [moment["time_s"] for moment in answer["timeline"]]
     axes.plot(times, [moment["probability"] for moment in answer["timeline"]], marker="o", color="#c2552d")
     for segment in answer["segments"]:
         axes.axvspan(segment["start_s"], segment["end_s"], color="#c2552d", alpha=0.15)
     axes.set(ylim=(-0.03, 1.03), xlabel="seconds", ylabel="probability of fake")
-    return page.section("Timeline", page.figure(plot, "Probability of fake of each frame; suspicious parts shaded."))
+    return parts.section(
+        "Timeline", plots.figure(plot, caption="Probability of fake of each frame; suspicious parts shaded.")
+    )
 
 
 def _deliveries(answer: Mapping[str, Any]) -> str:
@@ -90,8 +92,8 @@ def _deliveries(answer: Mapping[str, Any]) -> str:
         for one in answer["deliveries"]
     ]
     return (
-        page.section(
-            "Delivery test", page.table(rows), note="The file itself, as it would look after something happened to it."
+        parts.section(
+            "Delivery test", parts.table(rows), note="The file itself, as it would look after something happened to it."
         )
         if rows
         else ""
@@ -101,9 +103,9 @@ def _deliveries(answer: Mapping[str, Any]) -> str:
 def _familiarity(answer: Mapping[str, Any]) -> str:
     measured = answer["familiarity"]
     if not measured:
-        return page.section("Familiarity", "This detector was trained before familiarity was measured.")
+        return parts.section("Familiarity", "This detector was trained before familiarity was measured.")
     words = "Like the media that it was trained on" if measured["familiar"] else "Unlike all that it was trained on"
-    return page.section(
+    return parts.section(
         "Familiarity",
         f"{words}: {measured['score']:.3f}, at least {measured['threshold']:.3f} is familiar; nearest source "
         f"{measured['nearest']}.",
@@ -112,8 +114,8 @@ def _familiarity(answer: Mapping[str, Any]) -> str:
 
 def _nearest(answer: Mapping[str, Any]) -> str:
     rows = [{**known, "distance": f"{known['distance']} of 64 bits"} for known in answer["nearest"]]
-    text = page.table(rows, code=["path"]) if rows else page.paragraph("No training media is near to it.")
-    return page.section("Nearest training media", text, note="By perceptual hash; at most 4 bits is the same picture.")
+    text = parts.table(rows, code=["path"]) if rows else parts.paragraph("No training media is near to it.")
+    return parts.section("Nearest training media", text, note="By perceptual hash; at most 4 bits is the same picture.")
 
 
 def _provenance(answer: Mapping[str, Any]) -> str:
@@ -123,9 +125,9 @@ def _provenance(answer: Mapping[str, Any]) -> str:
         for key, value in (provenance["c2pa"] or {}).items()
         if value
     ]
-    blocks = [page.table(c2pa), page.table(provenance["metadata"], code=["value"])]
+    blocks = [parts.table(c2pa), parts.table(provenance["metadata"], code=["value"])]
     if not any(blocks):
-        blocks = [page.paragraph("The file says nothing of its origin.")]
-    return page.section(
+        blocks = [parts.paragraph("The file says nothing of its origin.")]
+    return parts.section(
         "What the file says of itself", *blocks, note="Easily removed or forged, so no part of the score."
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from components.dataset import Dataset
 from components.home import run_home
-from components.page import numbers, page, paragraph, section, table
+from components.page.parts import numbers, page, paragraph, section, table
 from components.settings import completed, names_of
 from pipelines.local import engine
 from pipelines.local.run import pinned, reach_servers, recorded, summary
