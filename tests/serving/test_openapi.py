@@ -2,11 +2,11 @@
 
 import hypothesis
 import schemathesis
+from serving.conftest import Examiner, champion_with
 
 from components.review import ReviewSet
 from components.serving.app import create_app
 from components.serving.bounds import Bounds
-from serving.conftest import Examiner, champion_with
 
 FEW = hypothesis.settings(
     max_examples=15, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
