@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components import registry
+from components import registry, tracking
 from components.errors import InputError
 
 EVALUATION = "evaluation.json"  # as it is kept with a version
@@ -69,7 +69,7 @@ def _version(name: str, alias: str, number: str) -> registry.Version:
     if alias != registry.CHAMPION:
         raise InputError(f"no version of {name!r} has the alias {alias!r}; see: ai-vs-real models list")
     raise InputError(
-        f"there is no champion of {name!r} in {registry.public_uri()}; make one with ai-vs-real run, or give a "
+        f"there is no champion of {name!r} in {tracking.public_uri()}; make one with ai-vs-real run, or give a "
         "detector with --model"
     )
 

@@ -225,7 +225,7 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
             "loaded_at": datetime.fromtimestamp(served.since, UTC).isoformat(timespec="seconds"),
             "package": VERSION,
             "note": str(card.get("note", "")),
-            "limits": list(getattr(served.examiner, "limits", [])),
+            "limits": list(served.limits),
             "card": {name: card[name] for name in shown if name in card},
         }
 

@@ -4,10 +4,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from components.errors import InputError
+from components.prediction.selection import Selected, select
 from components.redaction import redact
 
 FIRST_LOOKS_S = 2.0  # between two looks until there is a detector
@@ -21,12 +20,14 @@ class Served:
         examiner: Answers for files; see `components.prediction.verdict.Examiner`.
         version: Its version in the registry; empty for one from a directory.
         digest: Of the detector.
+        limits: What the detector must not be used for, a sentence each.
         since: When it was loaded, seconds since 1970.
     """
 
     examiner: Any
     version: str
     digest: str
+    limits: tuple[str, ...]
     since: float
 
 
@@ -109,12 +110,12 @@ class Champion:
                 return
 
 
-def champion_of(model_name: str, open_examiner: Callable[..., Any], every_s: float) -> Champion:
+def champion_of(model_name: str, open_examiner: Callable[[Selected], Any], every_s: float) -> Champion:
     """Return the champion of a registered model, watched.
 
     Args:
         model_name: Name of the registered model.
-        open_examiner: Loads a detector from its directory and what the receipt says of where it comes from.
+        open_examiner: Loads a detector.
         every_s: Seconds between two looks at the registry.
     """
     from components import registry
@@ -123,28 +124,25 @@ def champion_of(model_name: str, open_examiner: Callable[..., Any], every_s: flo
         version = registry.find(model_name)
         if version is None:
             return None
-
-        def load() -> Served:
-            origin = {"model": model_name, "version": version.version, "alias": registry.CHAMPION}
-            examiner = open_examiner(registry.fetch(version), origin)
-            return Served(examiner, version.version, version.digest, time.time())
-
-        return Candidate((version.name, version.version, version.digest), load)
+        key = (version.name, version.version, version.digest)
+        return Candidate(key, lambda: _opened(f"{version.name}/{version.version}", model_name, open_examiner))
 
     return Champion(look, every_s)
 
 
-def detector_in(directory: Path, open_examiner: Callable[..., Any]) -> Champion:
-    """Return the detector of a directory, which is never exchanged.
+def fixed(wanted: str, model_name: str, open_examiner: Callable[[Selected], Any]) -> Champion:
+    """Return a detector that is never exchanged.
 
-    Raises:
-        InputError: There is no such directory.
+    Args:
+        wanted: Which one; see `components.prediction.selection.select`.
+        model_name: Name of the registered model where only an alias or a version is given.
+        open_examiner: Loads a detector.
     """
-    if not directory.is_dir():
-        raise InputError(f"{directory} is not a directory; name the directory of a detector")
+    return Champion(lambda: Candidate((wanted,), lambda: _opened(wanted, model_name, open_examiner)), every_s=0.0)
 
-    def load() -> Served:
-        examiner = open_examiner(directory, {})
-        return Served(examiner, "", examiner.card["digest"], time.time())
 
-    return Champion(lambda: Candidate((str(directory),), load), every_s=0.0)
+def _opened(wanted: str, model_name: str, open_examiner: Callable[[Selected], Any]) -> Served:
+    selected = select(wanted, model_name)
+    examiner = open_examiner(selected)
+    version = selected.version.get("version", "")
+    return Served(examiner, version, examiner.card["digest"], selected.limits, time.time())

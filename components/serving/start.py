@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
@@ -25,7 +24,7 @@ class Options:
     """What is served.
 
     Attributes:
-        model: A detector's directory; empty for the champion of the registry.
+        model: Which detector; see `components.prediction.selection.select`. Empty for the champion of the registry.
         model_name: Name of the registered model.
         every_s: Seconds between two looks at the registry.
         home: The run home whose review set takes files; empty where none are kept.
@@ -73,7 +72,7 @@ def serve(options: Options, host: str, port: int, processes: int) -> None:
     )
     shown = f"[{host}]" if ":" in host else host
     print(f"Listening on http://{shown}:{listening.getsockname()[1]}", file=sys.stderr, flush=True)
-    Multiprocess(config, target=uvicorn.Server(config=config).run, sockets=[listening]).run()
+    Multiprocess(config, sockets=[listening]).run()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -94,9 +93,10 @@ def application() -> Any:
     """Return the application of one process, as the supervisor described it in the environment."""
     from components.media.workers import Limits, Workers
     from components.prediction.examiner import Examiner
+    from components.prediction.selection import Selected
     from components.review import ReviewSet
     from components.serving.app import create_app
-    from components.serving.champion import champion_of, detector_in
+    from components.serving.champion import champion_of, fixed
 
     _log_as_json()
     given = json.loads(os.environ[VARIABLE])
@@ -105,11 +105,11 @@ def application() -> Any:
     reading = Limits(seconds=bounds.read_seconds, memory_mb=bounds.read_megabytes)
     workers = Workers(bounds.at_once, reading)
 
-    def open_examiner(directory: Path, origin: dict[str, str]) -> Examiner:
-        return Examiner(directory, version=origin, workers=workers)
+    def open_examiner(selected: Selected) -> Examiner:
+        return Examiner(selected.directory, version=selected.version, limits=selected.limits, workers=workers)
 
     if options.model:
-        champion = detector_in(Path(options.model), open_examiner)
+        champion = fixed(options.model, options.model_name, open_examiner)
     else:
         champion = champion_of(options.model_name, open_examiner, options.every_s)
     review = ReviewSet(options.home) if options.home else None

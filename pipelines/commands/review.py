@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from components.home import run_home
+from components.prediction.inputs import printable
 from components.review import CLAIMS, STATES, ReviewSet
 
 
@@ -62,8 +63,3 @@ def reject(options: argparse.Namespace) -> None:
     for identity in options.ids:
         entry = review.reject(identity, options.reason)
         print(f"{entry.id}: rejected, {review.directory / entry.path}")
-
-
-def printable(text: str) -> str:
-    """Return a text whose control characters are written out, since a note is a stranger's and may forge a line."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

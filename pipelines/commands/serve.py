@@ -3,7 +3,6 @@
 import argparse
 import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
@@ -24,7 +23,9 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (%(default)s)")
     command.add_argument("--port", type=int, default=8080, help="port to listen on; 0 for a free one (%(default)s)")
     model = command.add_argument_group("detector")
-    model.add_argument("--model", type=Path, metavar="DIR", help="a detector's directory (the champion)")
+    model.add_argument(
+        "--model", default="", metavar="MODEL", help="NAME@ALIAS, NAME/VERSION, a directory (the champion, watched)"
+    )
     model.add_argument(
         "--model-name", default=DEFAULTS["model_name"], metavar="NAME", help="in the registry (%(default)s)"
     )
@@ -76,8 +77,6 @@ def run(options: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name):g}; it must be above 0")
     if options.queue < 0:
         raise InputError(f"--queue is {options.queue}; it must not be below 0")
-    if options.model is not None and not (options.model / "card.json").is_file():
-        raise InputError(f"{options.model} is not a detector's directory: there is no card.json in it")
     hosts = tuple(options.allowed_host or (LOOPBACK if options.host in LOOPBACK else ()))
     bounds = Bounds(
         megabytes=options.max_megabytes,
@@ -87,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
         private_links=options.allow_private_links,
     )
     served = Options(
-        model=str(options.model.absolute()) if options.model else "",
+        model=options.model,
         model_name=options.model_name,
         every_s=options.watch,
         home="" if options.no_review else str(run_home()),

@@ -35,7 +35,7 @@ class Examiner:
     """Answers without looking, so that tests of the service around it are quick."""
 
     def __init__(self, version="1", wait=None):
-        self.card, self.limits, self.version, self.wait = {"digest": "d" * 64}, ["Not for faces."], version, wait
+        self.card, self.version, self.wait = {"digest": "d" * 64}, version, wait
         self.seen = []
 
     def examine(self, path, explain=False):
@@ -51,9 +51,8 @@ class Examiner:
 
 
 def champion_with(examiner):
-    return Champion(
-        lambda: Candidate((examiner.version,), lambda: Served(examiner, examiner.version, "d" * 64, time.time())), 0.0
-    )
+    served = Served(examiner, examiner.version, "d" * 64, ("Not for faces.",), time.time())
+    return Champion(lambda: Candidate((examiner.version,), lambda: served), 0.0)
 
 
 @pytest.fixture

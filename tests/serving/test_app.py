@@ -163,7 +163,7 @@ def test_a_new_champion_takes_over_between_two_requests_and_a_lost_registry_chan
         if state["version"] is None:
             raise RuntimeError("the registry is gone")
         examiner = {"1": old, "2": new}[state["version"]]
-        return Candidate((examiner.version,), lambda: Served(examiner, examiner.version, "d", time.time()))
+        return Candidate((examiner.version,), lambda: Served(examiner, examiner.version, "d", (), time.time()))
 
     champion = Champion(look, 60.0)
     address = serve(champion=champion)
