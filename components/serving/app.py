@@ -74,7 +74,7 @@ class Service:
             HTTPException: There is none yet (503).
         """
         if self.champion.served is None:
-            raise HTTPException(503, f"no detector answers yet: {self.champion.error}", headers={"retry-after": "5"})
+            raise HTTPException(503, "no detector answers yet; /health/ready says why", headers={"retry-after": "5"})
         return self.champion.served
 
     async def examine(self, request: Request, bring: Callable[[Path], Path], explain: bool) -> dict[str, Any]:
