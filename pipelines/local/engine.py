@@ -77,8 +77,9 @@ def run(
         runner or local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root),
         enable_caching=cache,
-        # kfp's key covers parameters, inputs and the image's name, but not the code of installed packages.
-        cache_root=str(home / "cache" / f"{VERSION}-{code_digest()[:16]}"),
+        # kfp's key covers parameters, inputs and the image's name, but not the code of installed packages; and its
+        # entries hold absolute paths, which a run home that was moved or copied must not follow back.
+        cache_root=str(home / "cache" / f"{VERSION}-{code_digest(str(home))[:16]}"),
     )
     log = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     with open(log, "w") as file:
@@ -111,9 +112,13 @@ def for_this_machine(pipeline: Path, home: Path) -> str:
     return json.dumps(walk(spec))
 
 
-def code_digest() -> str:
-    """Return the sha256 of the stages' code as it is installed here."""
-    digest = hashlib.sha256()
+def code_digest(salt: str = "") -> str:
+    """Return the sha256 of the stages' code as it is installed here.
+
+    Args:
+        salt: What else the digest depends on.
+    """
+    digest = hashlib.sha256(salt.encode())
     root = Path(components.__path__[0])
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
