@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components import page
 from components.errors import InputError
 from components.media.pictures import MediaError
 from components.media.stores import store_of
+from components.page import parts as page
 from components.prediction.examiner import Examiner
 from components.prediction.selection import select
 from components.prediction.tables import counts, write_parquet
