@@ -100,7 +100,7 @@ _SETTINGS = (
         "view", "crops256x5", "Media", ("extract",), "POLICY",
         "What the network sees of a picture: resizeSIZE, cropsSIZExCOUNT or bothSIZExCOUNT.",
         "The traces of generators are lost when a picture is made smaller; crops keep its resolution.",
-        brief="crops256x5, resize256, both256x5, ...",
+        brief="such as resize256",
     ),
     Setting(
         "delivery", "as-is", "Media", ("extract",), "POLICY",
@@ -142,13 +142,13 @@ _SETTINGS = (
         choices=(
             "efficientnetb0", "efficientnetb1", "efficientnetb2", "efficientnetb3", "mobilenetv2", "resnet50",
         ),
-        brief="efficientnetb0, mobilenetv2, ...",
+        brief="such as mobilenetv2",
     ),
     Setting(
         "weights", "imagenet", "Training", ("train",), "FILE",
         "Weights that training starts from: imagenet, none (from scratch), or a weights file of the backbone.",
         "Pretrained layers need some thousand pictures where a fresh network needs some hundred thousand.",
-        brief="imagenet, none (from scratch) or a file",
+        brief="imagenet, none or a file",
     ),
     Setting(
         "recipe", "deep", "Training", ("train",), "NAME",
@@ -231,7 +231,6 @@ _SETTINGS = (
     Setting(
         "families", "", "Evaluation", ("evaluate",), "NAMES",
         "Sources that are left out together, as NAME=SOURCE+SOURCE with commas between; empty for none.",
-        brief="NAME=SOURCE+SOURCE,...: left out together",
     ),
     Setting(
         "gate", "roc_auc+0.002,roc_auc>=0.85,balanced_accuracy>=0.75,false_positive_rate<=0.1,ece<=0.1",

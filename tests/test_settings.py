@@ -167,6 +167,7 @@ def test_the_pipeline_has_the_order_and_the_types_of_settings():
         ("test_degradations", "fog:3"),
         ("training_degradations", 1.5),
         ("precision", "float8"),
+        ("families", "a+b"),
         ("gate", "roc_auc>0.7"),
         ("model_name", "a/b"),
         ("fine_tune", 3),

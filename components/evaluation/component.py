@@ -29,7 +29,7 @@ def evaluate(
             jpeg:50,scale:0.5.
         cross_source: Whether each source is also left out of training in turn, to measure the detector on unknown
             sources.
-        families: Sources that are left out together, as NAME=SOURCE+SOURCE with commas between.
+        families: Sources that are left out together, as NAME=SOURCE+SOURCE with commas between; empty for none.
         evaluation: Every number, as JSON; the headline as metrics.
         report: The page a person reads.
         roc: The ROC curve and the confusion, for Kubeflow's page.

@@ -34,7 +34,8 @@ def _kind(setting: Setting) -> dict[str, Any]:
 
 def _in_words(setting: Setting, whole: bool) -> str:
     text = setting.brief if setting.brief and not whole else setting.help.removesuffix(".")
-    text = text[0].lower() + text[1:]
+    if text[1].islower():  # no name in capitals
+        text = text[0].lower() + text[1:]
     if whole and setting.choices and not all(choice in text for choice in setting.choices):
         text = f"{text}: {setting.accepted}"
     default = {True: "yes", False: "no"}[setting.default] if isinstance(setting.default, bool) else str(setting.default)

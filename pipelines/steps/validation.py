@@ -41,6 +41,7 @@ def validate(
 
 def _readers() -> dict[str, Callable[[str], Any]]:
     # The grammar of a text belongs to the stage that reads it.
+    from components.evaluation.cross_source import parse_families
     from components.extraction.extract import parse_tiers
     from components.media import degradations
     from components.media.videos import Sampling
@@ -57,6 +58,7 @@ def _readers() -> dict[str, Callable[[str], Any]]:
         "hold_out": parse_hold_out,
         "audit": AuditPolicy.parse,
         "test_degradations": degradations.parse,
+        "families": parse_families,
         "gate": Gate.parse,
         "model_name": _check_model_name,
     }
