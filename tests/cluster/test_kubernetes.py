@@ -10,6 +10,9 @@ import yaml
 from kubeflow_server import Kubeflow
 from kubernetes_server import GPU_TAINT, eventually
 
+from pipelines.cluster.following import causes
+from pipelines.cluster.kubeflow import Server
+from pipelines.cluster.kubernetes_api import connect
 from pipelines.commands import submit
 from pipelines.commands.main import Parser
 
@@ -171,3 +174,21 @@ def test_submit_reaches_kubeflow_through_a_token_kubeconfig(cluster, context, co
         server.shutdown()
         server.server_close()
     assert "succeeded" in capsys.readouterr().out
+
+
+def test_the_cause_of_a_failed_step_names_what_its_pod_waited_for(cluster, kubeflow, context):
+    """The workflow knows of a deadline alone; the pod and its events know why it was never placed."""
+    context()
+    name = "tiny-x(0).root(0).train(0).executor(0)"
+    metadata = {"name": "tiny-x-impl-7", "namespace": "default", "labels": {"pipeline/runid": "run-1"}}
+    metadata["annotations"] = {"workflows.argoproj.io/node-name": name}
+    container = {"name": "main", "image": "tiny", "resources": {"requests": {"cpu": "99"}}}
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}})
+    eventually(lambda: cluster.get("pod", "tiny-x-impl-7")["status"].get("conditions"))
+    node = {"id": "tiny-x-7", "name": name, "type": "Pod", "phase": "Failed", "templateName": "impl"}
+    kubeflow.nodes = {"tiny-x-7": node | {"message": "Step exceeded its deadline"}}
+    [cause] = causes(Server(kubeflow.url).connect(), "run-1", "default", lambda: connect("", "default"))
+    assert cause.step == "train"
+    assert cause.message.startswith("Step exceeded its deadline; ")
+    assert "Insufficient cpu" in cause.message
+    assert cause.log == "kubectl -n default logs tiny-x-impl-7 -c main"
