@@ -18,7 +18,16 @@ def say(stage: str, text: str) -> None:
         stage: The verb of the stage, such as "train".
         text: What happened.
     """
-    print(f"[{stage}] {text}", file=sys.stderr, flush=True)
+    print(f"[{stage}] {printable(text)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Return a text with what is no printable sign written as an escape, so that a name cannot forge a line of output.
+
+    Args:
+        text: Such as a message with the name of a file, which may hold newlines and escape codes.
+    """
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def follow(items: Iterable[Item], stage: str, what: str, total: int, every_s: float = 5.0) -> Iterator[Item]:

@@ -64,10 +64,14 @@ def svg(plot: Any, label: str) -> Markup:
         plot: The figure, its colours out of COLOURS.
         label: What it shows, for those who cannot see it.
     """
-    import matplotlib
+    import matplotlib.text
 
     content = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page", "font.family": ["sans-serif"]}):
+    # Names are a user's: a dollar sign in one begins no formula.
+    styles = {"svg.fonttype": "none", "svg.hashsalt": "page", "font.family": ["sans-serif"], "text.parse_math": False}
+    with matplotlib.rc_context(styles):
+        for words in plot.findobj(matplotlib.text.Text):  # those that were made before
+            words.set_parse_math(False)
         plot.savefig(content, format="svg", metadata={"Date": None}, transparent=True)
     text = content.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
