@@ -11,7 +11,7 @@ from components.progress import follow, say
 from components.runtime import backbone_features
 from components.units import Units, units_of
 
-ROWS_AT_ONCE = 16
+ROWS_AT_ONCE = 6
 
 
 def fit(
