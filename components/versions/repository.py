@@ -10,6 +10,7 @@ to the user; the bytes go to any remote that DVC knows, or to DagsHub.
 
 import contextlib
 import csv
+import io
 import json
 import os
 import shutil
@@ -245,7 +246,7 @@ class DataRepository:
             return
         from dvc.repo import Repo
 
-        with self._reported():
+        with self._reported(), _quiet():
             Repo.init(str(self.root)).close()
         self._commit("Keep data versions with DVC", [".dvc", ".dvcignore"])
 
@@ -416,7 +417,8 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):  # standard output is for the answer
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

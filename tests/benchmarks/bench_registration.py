@@ -48,7 +48,9 @@ def _answer(code: str) -> str:
 
 def _records() -> dict:
     """Write what became of each file of a dataset."""
-    media = [{"_id": f"{number}", "path": f"real/{number}.jpg", "status": "accepted"} for number in range(RECORDS)]
+    media = [
+        {"_id": f"{number}", "dataset": "d", "path": f"{number}.jpg", "status": "accepted"} for number in range(RECORDS)
+    ]
     with open_records() as records:
         [(plain_s, _)] = fastest(lambda: [records.put("media", document) for document in media])
         single = sorted(document["path"] for document in records.find("media"))
