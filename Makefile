@@ -21,9 +21,10 @@ test-servers: install ## Run the tests that start real servers, browsers and clu
 	$(RUN)/pytest --dist loadfile -m servers tests
 
 .PHONY: lint
-lint: install ## Check style
+lint: install ## Check style, and the types of the rooms that pyproject.toml names
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	$(RUN)/mypy
 
 .PHONY: compile
 compile: install ## Compile the pipelines to pipelines/compiled

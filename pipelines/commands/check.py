@@ -158,7 +158,7 @@ def _table(answers: list[dict[str, Any]]) -> None:
     # As wide as it takes where nobody's terminal sets a width.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(table)
-    limits = next((answer["limits"] for answer in answers if answer["limits"]), [])
+    limits: list[str] = next((answer["limits"] for answer in answers if answer["limits"]), [])
     for limit in limits[:3]:
         console.print(Text(f"Limit: {printable(limit)}", style="dim"))
 
