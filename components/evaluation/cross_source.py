@@ -138,7 +138,7 @@ def _judge(train: _Split, validation: _Split, kept: np.ndarray, held: np.ndarray
     mean, deviation = known.features.mean(axis=0), np.maximum(known.features.std(axis=0), 1e-3)
     head = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=100)
     _, place, count = np.unique(known.units.source, return_inverse=True, return_counts=True)
-    head.fit((known.features - mean) / deviation, known.units.label, 1 / np.sqrt(count[place]))
+    head.fit((known.features - mean) / deviation, known.units.label, count[place] ** -0.25)  # as training weighs
     kernel = head.coef_[0] / deviation
     bias = float(head.intercept_[0] - mean @ kernel)
     if len(set(checked.units.label.tolist())) < 2:
