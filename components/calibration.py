@@ -185,4 +185,4 @@ def _edge(probabilities: np.ndarray, rate: float) -> float:
     reached = np.quantile(probabilities, level, method="higher")
     above = probabilities[probabilities > reached]
     # Half-way to the next: an edge on a file itself would leave its verdict to the last bit of a sum.
-    return float((reached + (above.min() if len(above) else reached + ROUNDING)) / 2)
+    return float((reached + (above.min() if len(above) else min(1.0, reached + ROUNDING))) / 2)

@@ -36,7 +36,7 @@ def saved(directory, unfrozen):
     high = keras.layers.Conv2D(4, 3, strides=2, name="high")(low)
     pooled = keras.layers.GlobalAveragePooling2D(name="head_pool")(high)
     model = keras.Model(inputs, keras.layers.Dense(1, name="head_logit")(pooled))
-    detectors.save(directory, model, {"threshold": 0.5, "unfrozen": {"layers": unfrozen}})
+    detectors.save(directory, model, {"view": "resize16", "threshold": 0.5, "unfrozen": {"layers": unfrozen}})
     return Detector(directory)
 
 
