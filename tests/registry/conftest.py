@@ -30,5 +30,5 @@ def environment(tmp_path_factory):
 @pytest.fixture(scope="session")
 def mlflow_2(environment, tmp_path_factory):
     """The URI of a running MLflow server of the 2.22 generation."""
-    with running_mlflow(environment("mlflow==2.22.*"), tmp_path_factory.mktemp("mlflow")) as server:
+    with running_mlflow(environment("mlflow==2.22.*", "sqlalchemy<2.1"), tmp_path_factory.mktemp("mlflow")) as server:
         yield server.uri

@@ -110,7 +110,7 @@ def test_mlflow_serves_the_model_and_its_input_example(versions, python, tmp_pat
 
 
 def test_the_second_generation_of_mlflow_loads_it_too(versions, environment, tmp_path):
-    python = environment("mlflow==2.22.*", *registry._requirements())
+    python = environment("mlflow==2.22.*", "sqlalchemy<2.1", *registry._requirements())
     code = "import sys, mlflow.pyfunc; print(mlflow.pyfunc.load_model(sys.argv[1]).predict([sys.argv[2]]).to_json())"
     given = base64.b64encode(png(200)).decode()
     loaded = subprocess.run(
