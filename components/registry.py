@@ -42,6 +42,7 @@ SHIPPED_NEEDS = (
     "pillow",
     "pillow-heif",
     "pyarrow",
+    "xxhash",
 )
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

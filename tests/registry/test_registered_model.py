@@ -107,13 +107,3 @@ def test_mlflow_serves_the_model_and_its_input_example(versions, python, tmp_pat
             (verdict,) = answer.json()["predictions"]
     assert verdict["verdict"] == "fake"
     assert verdict["probability"] > 0.9
-
-
-def test_the_second_generation_of_mlflow_loads_it_too(versions, environment, tmp_path):
-    python = environment("mlflow==2.22.*", "sqlalchemy<2.1", *registry._requirements())
-    code = "import sys, mlflow.pyfunc; print(mlflow.pyfunc.load_model(sys.argv[1]).predict([sys.argv[2]]).to_json())"
-    given = base64.b64encode(png(200)).decode()
-    loaded = subprocess.run(
-        [python, "-c", code, versions[0].source, given], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert '"verdict":{"0":"fake"}' in loaded.stdout, loaded.stderr
