@@ -50,7 +50,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BASE ?= $(shell docker image inspect python:3.11-slim-bookworm >/dev/null 2>&1 && echo python:3.11-slim-bookworm)
 .PHONY: images
 images: ## Build the images of the steps, the training one without CUDA (ARGS="--build-arg VARIANT=gpu" for it)
-	for name in media registration training; do \
+	for name in media registration training serving; do \
 	  docker build -q -f images/$$name/Dockerfile -t ai-vs-real-$$name-python:$(VERSION) \
 	    --build-arg VERSION=$(VERSION) --build-arg COMMIT=$$(git rev-parse HEAD)$$(test -z "$$(git status --porcelain)" || echo -dirty) \
 	    --build-arg BRANCH=$$(git branch --show-current) --build-arg VARIANT=cpu $(if $(BASE),--build-arg BASE=$(BASE)) $(ARGS) . || exit 1; \

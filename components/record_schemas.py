@@ -125,6 +125,20 @@ COLLECTIONS: Mapping[str, Collection] = {
         },
         ("dataset", "content_sha256", "source", "path"),
     ),
+    "verdicts": Collection(
+        "the verdict of one detector on one file of a scored collection",
+        "the detector's digest, a slash, and the file's path",
+        {
+            "digest": Field(TEXT, "of the detector, from its card", True),
+            "path": Field(TEXT, "as the media were listed", True),
+            "checksum": Field(TEXT, "of the file when it was scored", True),
+            "model_version": Field(TEXT, "of the detector, in the registry"),
+            "verdict": Field(TEXT, "what was answered", True, ("real", "fake", "unsure", "unreadable")),
+            "probability": Field((int, float, NOTHING), "of fake, calibrated"),
+            "answer": Field(TABLE, "the whole answer, as ai-vs-real check --json gives it", True),
+        },
+        ("digest", "path", "verdict"),
+    ),
     "results": Collection(
         "an evaluation: its numbers without the single scores",
         "the digest of the question: model name, evaluation and gate",

@@ -133,7 +133,7 @@ def test_the_champion_answers_for_pictures_and_clips(first, media, tmp_path):
         media / "fake" / "spectral" / "words.jpg",
     ]
     done = ai_vs_real("check", *files, "--json", home=home)
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 4, done.stderr
     document = json.loads(done.stdout)
     picture, clip, words = document["answers"]
     assert picture["receipt"]["version"] == "1"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from components.dataset import Dataset
-from components.detector import Detector
+from components.detector import Detector, read_card
 from components.errors import InputError
 from components.evaluation.cross_source import cross_source, parse_families
 from components.evaluation.judge import judge
@@ -127,6 +128,11 @@ def evaluate_against(
     evaluation = evaluate(
         dataset, model, output, champion=directory, champion_version=champion, report=report, **options
     )
+    if run_id := read_card(model).get("mlflow_run"):
+        from components import tracking
+
+        with suppress(tracking.MissingError):  # a detector that another server's run trained
+            tracking.add(run_id, files={"pages/evaluation.html": Path(report)})
     return headline(evaluation)
 
 

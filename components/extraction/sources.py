@@ -6,20 +6,31 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.dataset import LABELS
 from components.errors import InputError
 from components.media import stores
+from components.media.pictures import MediaError
 from components.media.stores import Disk, Store, store_of
+from components.media.workers import Limits, Workers
 
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 LIST_COLUMNS = ("path", "label", "source", "group", "split")
 LAYOUTS = "DIR/{real,fake}/..., DIR/{train,val,test}/{real,fake}/... or a .csv, .jsonl or .parquet list"
 NOTE = "SAMPLE.txt"
+NOTE_CHARACTERS = 300
+OUTSIDE = "it leads out of the directory of the media"
+CELL_CHARACTERS = 4096  # of one cell of a list
+LIST_ROWS = 10_000_000
+ROWS_AT_ONCE = 10_000
+JSON_LINE = 10 * CELL_CHARACTERS
+# A list is read like a medium, by a process that can be killed: it may unpack to a thousand times its size.
+LIST_LIMITS = Limits(seconds=600, processor_seconds=60)
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,7 @@ class MediaItem:
         group: What must not cross a split, as given; "" where it was not.
         split: train, validation or test as given; "" where it was not.
         location: Where the bytes are: a local path or gs://BUCKET/OBJECT.
+        refused: Why it is not even opened; "" where it is.
     """
 
     path: str
@@ -41,6 +53,7 @@ class MediaItem:
     group: str = ""
     split: str = ""
     location: str = ""
+    refused: str = ""
 
 
 def list_media(media: str) -> list[MediaItem]:
@@ -108,25 +121,32 @@ def digest(items: Sequence[MediaItem]) -> str:
     """Return the sha256 over paths, labels, sources, groups, splits and contents of some files."""
     total = hashlib.sha256()
     for item in items:
-        checksum = store_of(item.location).checksum(item.location)
+        checksum = item.refused or store_of(item.location).checksum(item.location)
         fields = [item.path, item.label, item.source, item.group, item.split, checksum]
         total.update(json.dumps(fields).encode() + b"\n")
     return total.hexdigest()
 
 
 def fetch(item: MediaItem) -> contextlib.AbstractContextManager[Path]:
-    """Give a local path to an item's file for the length of a with block."""
+    """Give a local path to an item's file for the length of a with block.
+
+    Raises:
+        MediaError: It is not to be opened, or cannot be had from its bucket.
+    """
+    if item.refused:
+        raise MediaError("not media", item.refused)
     return store_of(item.location).fetch(item.location)
 
 
 def note(media: str) -> str:
-    """Return what a collection says of itself in the first line of SAMPLE.txt; "" where there is none."""
+    """Return what a collection says of itself in the first line of SAMPLE.txt, as plain text; "" without one."""
     store = store_of(media)
     location = store.location(media, NOTE)
-    if not store.checksum(location):
+    if not store.inside(media, NOTE) or not store.checksum(location):
         return ""
-    with store.fetch(location) as path:
-        return path.read_text().partition("\n")[0].strip()
+    with store.fetch(location) as path, open(path, "rb") as file:
+        line = file.read(4 * NOTE_CHARACTERS).decode("utf-8", "replace").partition("\n")[0]
+    return "".join(sign for sign in line if sign.isprintable()).strip()[:NOTE_CHARACTERS]
 
 
 def _tree(root: str) -> list[MediaItem]:
@@ -165,7 +185,7 @@ def _tree(root: str) -> list[MediaItem]:
 
 def _tree_item(store: Store, root: str, name: str, split: bool) -> MediaItem | None:
     """Read split, label and source from a name such as test/fake/sdxl/a.png; None where it lies in other folders."""
-    location = store.location(root, name)
+    location, inside = store.location(root, name), store.inside(root, name)
     name = os.fsencode(name).decode("utf-8", "backslashreplace")  # a name on disk need not be text
     folders = name.split("/")[:-1]
     given = SPLIT_FOLDERS.get(folders.pop(0).lower()) if split else ""
@@ -173,20 +193,22 @@ def _tree_item(store: Store, root: str, name: str, split: bool) -> MediaItem | N
     if given is None or label not in LABELS:
         return None
     source = folders[0] if folders else label
-    return MediaItem(name, LABELS.index(label), source, "", given, location)
+    refused = "" if inside else OUTSIDE
+    return MediaItem(name, LABELS.index(label), source, "", given, location, refused)
 
 
 def _listed(media: str) -> list[MediaItem]:
     store = store_of(media)
     if not store.checksum(media):
         raise InputError(f"media list {media} does not exist or cannot be read; give {LAYOUTS}")
+    suffix = os.path.splitext(media)[1].lower()
     try:
-        with store.fetch(media) as path:
-            rows = _READERS[os.path.splitext(media)[1].lower()](path)
-    except (OSError, ValueError, csv.Error) as error:
-        reason = str(error).splitlines()[0]
+        with store.fetch(media) as path, Workers(1, LIST_LIMITS) as workers:
+            rows = [row for part in workers.read(read_list, path, suffix) for row in json.loads(part)]
+    except MediaError as error:
         raise InputError(
-            f"media list {media} cannot be read ({reason}); give CSV, JSONL or Parquet by its suffix"
+            f"media list {media} cannot be read ({error.detail or error.reason}); "
+            "give CSV, JSONL or Parquet by its suffix"
         ) from error
     if not rows:
         raise InputError(f"media list {media} has no entries; give one for each file, with path and label")
@@ -219,24 +241,64 @@ def _list_item(media: str, root: str, number: int, row: Any) -> MediaItem:
             "label is real, fake, 0 or 1, split is train, validation or test"
         )
     source = str(row.get("source") or "") or PurePosixPath(path).parent.name or LABELS[label]
-    location = store_of(path if path.startswith("gs://") else root).location(root, path)
-    return MediaItem(path, label, source, str(row.get("group") or ""), SPLIT_FOLDERS.get(split, ""), location)
+    store = store_of(path if path.startswith("gs://") else root)
+    # A relative path stays below the list; one that leads elsewhere is to say so by being absolute.
+    inside = os.path.isabs(path) or store.inside(root, path)
+    refused = "" if inside else f"{OUTSIDE}; give its absolute path"
+    group, split = str(row.get("group") or ""), SPLIT_FOLDERS.get(split, "")
+    return MediaItem(path, label, source, group, split, store.location(root, path), refused)
 
 
-def _csv_rows(path: Path) -> list[dict[str, Any]]:
+def read_list(path: Path, suffix: str) -> Iterator[bytes]:
+    """Read a list in parts; run by a worker.
+
+    Args:
+        path: Of the list.
+        suffix: How it is written: .csv, .jsonl or .parquet.
+
+    Yields:
+        JSON of a list of entries, each an object of texts.
+
+    Raises:
+        ValueError: It cannot be read so, or holds what no list does.
+    """
+    rows = enumerate(_READERS[suffix](path), start=1)
+    while part := list(islice(rows, ROWS_AT_ONCE)):
+        if part[-1][0] > LIST_ROWS:
+            raise ValueError(f"more than {LIST_ROWS:,} entries")
+        yield json.dumps([_plain(number, row) for number, row in part]).encode()
+
+
+def _plain(number: int, row: Any) -> dict[str, str] | None:
+    if not isinstance(row, dict):
+        return None
+    for name, value in row.items():
+        if isinstance(value, list | dict) or len(str(name)) + len(str(value)) > CELL_CHARACTERS:
+            raise ValueError(f"entry {number} has a value that is no text of at most {CELL_CHARACTERS:,} characters")
+        if any(0xD800 <= ord(sign) < 0xE000 or sign == "\0" for sign in f"{name}{value}"):
+            raise ValueError(f"entry {number} has a value that is no valid text")
+    return {str(name): "" if value is None else str(value) for name, value in row.items()}
+
+
+def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     with open(path, newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file, strict=True))
+        yield from csv.DictReader(file, strict=True)
 
 
-def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
+def _jsonl_rows(path: Path) -> Iterator[Any]:
     with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
+        while line := file.readline(JSON_LINE):
+            if len(line) == JSON_LINE:
+                raise ValueError(f"a line of more than {JSON_LINE:,} characters")
+            if line.strip():
+                yield json.loads(line)
 
 
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    return pq.read_table(path).to_pylist()
+    for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
+        yield from batch.to_pylist()
 
 
 _READERS = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}

@@ -82,6 +82,10 @@ class Buckets:
         """Return the address of an object below a prefix; a whole address stands for itself."""
         return name if name.startswith(SCHEME) else f"{root.rstrip('/')}/{name}"
 
+    def inside(self, root: str, name: str) -> bool:
+        """Say whether a name leads to something below the prefix; a bucket has no links."""
+        return True
+
     def checksum(self, location: str) -> str:
         """Return the object's MD5 or CRC32C as the bucket keeps it, without downloading; "" where there is none."""
         if location not in self._objects:

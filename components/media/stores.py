@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,9 @@ class Store(Protocol):
     def location(self, root: str, name: str) -> str:
         """Return where a file below a root is."""
 
+    def inside(self, root: str, name: str) -> bool:
+        """Say whether a name leads to something below the root, through whatever links."""
+
     def checksum(self, location: str) -> str:
         """Return a string that changes when the content of a file does; "" where there is no such file."""
 
@@ -31,15 +35,26 @@ class Disk:
     """Files that this machine opens by path."""
 
     def names(self, root: str) -> list[str]:
-        """Walk a directory, through links but never round in circles; what is hidden is no media."""
+        """Walk a directory, never round in circles; what is hidden is no media.
+
+        A link that leads out of the directory is named, so that it can be rejected by name, but not followed.
+        """
         found, seen = [], set()
         for here, folders, files in os.walk(root, followlinks=True):
             real = os.path.realpath(here)
-            folders[:] = [name for name in folders if not name.startswith(".")] if real not in seen else []
+            visible = [name for name in folders if not name.startswith(".")] if real not in seen else []
+            folders[:] = [name for name in visible if self.inside(root, os.path.join(here, name))]
+            outside = [name for name in visible if name not in folders]
             if real not in seen:
-                found += [Path(here, name).relative_to(root).as_posix() for name in files if not name.startswith(".")]
+                names = [name for name in (*files, *outside) if not name.startswith(".")]
+                found += [Path(here, name).relative_to(root).as_posix() for name in names]
             seen.add(real)
         return found
+
+    def inside(self, root: str, name: str) -> bool:
+        """Say whether a name below a directory leads to something below it."""
+        place = os.path.realpath(root)
+        return os.path.commonpath([place, os.path.realpath(os.path.join(root, name))]) == place
 
     def location(self, root: str, name: str) -> str:
         """Return the path of a file below a directory; an absolute name stands for itself."""
@@ -47,8 +62,11 @@ class Disk:
 
     def checksum(self, location: str) -> str:
         """Return the sha256 of a file; "" of one that is missing or closed to us, which extraction will reject."""
-        with contextlib.suppress(OSError):
-            if os.path.isfile(location):
+        with contextlib.suppress(OSError, ValueError):  # a name with a null byte is a ValueError
+            state = os.stat(location)
+            if stat.S_ISREG(state.st_mode):
+                if not state.st_size:  # also what a kernel makes up, of which reading may never end
+                    return hashlib.sha256().hexdigest()
                 with open(location, "rb") as file:
                     return hashlib.file_digest(file, "sha256").hexdigest()
         return ""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.page import parts, plots
+from components.page import parts
 
 TONES = {"real": "real", "fake": "fake", "unsure": "warn"}
 
@@ -73,17 +73,17 @@ def _heat(answer: Mapping[str, Any]) -> str:
 
 
 def _timeline(answer: Mapping[str, Any]) -> str:
-    if not answer["timeline"]:
-        return ""
-    plot, axes = plots.canvas()
-    times = [moment["time_s"] for moment in answer["timeline"]]
-    axes.plot(times, [moment["probability"] for moment in answer["timeline"]], marker="o", color="#c2552d")
-    for segment in answer["segments"]:
-        axes.axvspan(segment["start_s"], segment["end_s"], color="#c2552d", alpha=0.15)
-    axes.set(ylim=(-0.03, 1.03), xlabel="seconds", ylabel="probability of fake")
-    return parts.section(
-        "Timeline", plots.figure(plot, caption="Probability of fake of each frame; suspicious parts shaded.")
-    )
+    rows = [
+        {
+            "second": f"{moment['time_s']:.1f}",
+            "probability of fake": moment["probability"],
+            "": parts.bar({"fake": moment["probability"], "real": 1 - moment["probability"]}, 1.0),
+        }
+        for moment in answer["timeline"]
+    ]
+    suspicious = [f"{part['start_s']:.1f} s to {part['end_s']:.1f} s" for part in answer["segments"]]
+    note = f"Suspicious from {', and from '.join(suspicious)}." if suspicious else "No part alone is suspicious."
+    return parts.section("Timeline", parts.table(rows), note=note) if rows else ""
 
 
 def _deliveries(answer: Mapping[str, Any]) -> str:

@@ -64,6 +64,7 @@ def write_parquet(path: str | Path, answers: Sequence[Mapping[str, Any]]) -> Non
     for entry in rows:
         entry["path"] = entry["path"].encode("utf-8", "backslashreplace").decode()
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     pq.write_table(pa.Table.from_pylist(rows, schema), part, compression="zstd")
     os.replace(part, path)

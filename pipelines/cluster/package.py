@@ -85,25 +85,28 @@ def package_for(pipeline: Path | None = None, cluster: Path | None = None) -> It
     """Give the compiled pipeline to send, for as long as the context lasts.
 
     Args:
-        pipeline: A compiled file; None for the training pipeline.
+        pipeline: A compiled file, or the name of one that comes with the package: training or scoring; None for the
+            training pipeline.
         cluster: A cluster file to compile for; None for the YAML that comes with the package, unless the environment
             names another registry or tag of the images.
 
     Raises:
         InputError: Both are given, or a file cannot be read.
     """
-    from pipelines.steps.compiling import TRAINING, compile_pipelines
+    from pipelines.steps.compiling import COMPILED, TRAINING, compile_pipelines
     from pipelines.steps.resources import Cluster, cluster_for
 
-    if pipeline is not None:
+    named = COMPILED / f"{pipeline}.yaml"
+    if pipeline is not None and not named.is_file():
         if cluster is not None:
             raise InputError("--pipeline names a compiled file, --cluster compiles anew; leave one of them out")
         yield Package.read(pipeline)
         return
     here = cluster_for(cluster)
+    compiled = TRAINING if pipeline is None else named
     if here == Cluster():
-        yield Package.read(TRAINING)
+        yield Package.read(compiled)
         return
     with tempfile.TemporaryDirectory() as directory:
         compile_pipelines(Path(directory), here)
-        yield Package.read(Path(directory) / TRAINING.name)
+        yield Package.read(Path(directory) / compiled.name)

@@ -11,8 +11,8 @@ from components.errors import InputError
 from components.settings import DEFAULTS
 
 EXIT_CODES = (
-    "Exit codes: 0 every file got a verdict; 2 wrong input, or a file that cannot be read (the others got their "
-    "verdicts); 3 with --fail-on, a file got one of these verdicts; 130 interrupted."
+    "Exit codes: 0 every file got a verdict; 2 wrong input, nothing was judged; 3 with --fail-on, a file got one of "
+    "these verdicts; 4 a file cannot be read, the others got their verdicts; 130 interrupted."
 )
 CHOICES = ("real", "fake", "unsure")
 
@@ -42,6 +42,9 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--fail-on", default="", metavar="VERDICTS", help="exit with 3 on these, such as fake or fake,unsure"
     )
+    command.add_argument(
+        "--allow-unreadable", action="store_true", help="exit with 0 though some of the files cannot be read"
+    )
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON document on standard output")
     form.add_argument("--jsonl", action="store_true", help="one line of JSON for each file, as it is answered")
@@ -69,9 +72,10 @@ def run(options: argparse.Namespace) -> int:
 
         write_parquet(options.parquet, answers)
     _print(options, answers)
-    if any(answer["error"] for answer in answers):
-        return 2
-    return 3 if any(answer["verdict"] in failing for answer in answers) else 0
+    if any(answer["verdict"] in failing for answer in answers):
+        return 3
+    unreadable = any(answer["error"] for answer in answers)
+    return 4 if unreadable and not options.allow_unreadable else 0
 
 
 def _answered(options: argparse.Namespace, files: list[Any]) -> Iterator[dict[str, Any]]:

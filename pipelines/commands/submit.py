@@ -57,7 +57,9 @@ def add_parser(commands: Any) -> None:
         "media", nargs="?", default="", metavar="MEDIA", help="gs://BUCKET/PREFIX, or a path that the pods see"
     )
     add_pipeline_options(command)
-    command.add_argument("--pipeline", type=Path, metavar="FILE", help="another compiled pipeline; parameters by --set")
+    command.add_argument(
+        "--pipeline", type=Path, metavar="FILE", help="scoring, or another compiled pipeline; parameters by --set"
+    )
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter by name")
     command.add_argument(
         "--cluster", type=Path, metavar="FILE", help="compile for the cluster that this YAML describes"

@@ -62,7 +62,11 @@ def _default_steps() -> dict[str, Step]:
         "find_champion": Step(cached=False, registry=True),
         "evaluate": Step(cpu="1", cpu_limit="4", memory="4Gi", memory_limit="8Gi", hours=6, registry=True),
         "register": Step(cached=False, registry=True, records=True),
-        "score": Step(cpu="2", cpu_limit="4", memory="4Gi", memory_limit="8Gi", hours=12, registry=True, records=True),
+        "list_shards": Step(cached=False, registry=True),
+        "score_shard": Step(
+            cpu="2", cpu_limit="4", memory="2Gi", memory_limit="4Gi", hours=12, registry=True, records=True
+        ),
+        "summarize": Step(memory="1Gi", memory_limit="4Gi"),
     }
 
 
@@ -77,7 +81,7 @@ class Cluster:
         jobs: A kustomization whose patches every job of manifests/jobs gets, such as another volume, likewise.
         accelerator: The extended resource that a GPU node offers.
         accelerators: GPUs of the training step; 0 trains on processors.
-        evaluation_accelerators: GPUs of the evaluation and scoring steps.
+        evaluation_accelerators: GPUs of the evaluation step.
         gpu_nodes: Labels of the node pool with the GPUs. None by default: asking for the resource already selects them.
         spot: Whether GPU steps run on spot nodes, which training survives: it resumes.
         shared_memory: Size of /dev/shm for GPU steps, whose data loaders outgrow the default 64 MB.
@@ -286,7 +290,7 @@ def place(task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
     if here.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, here.image_pull_secrets)
     _set_environment(task, ask)
-    gpus = {"train": here.accelerators, "evaluate": here.evaluation_accelerators, "score": here.evaluation_accelerators}
+    gpus = {"train": here.accelerators, "evaluate": here.evaluation_accelerators}
     return on_gpu(task, gpus[step], here) if gpus.get(step) else task
 
 

@@ -1,20 +1,45 @@
-"""The scoring pipeline: the champion's verdict on every file of a directory or bucket."""
+"""The scoring pipeline: what the steps are."""
+
+from typing import NamedTuple
 
 from kfp import dsl
 
-from components.prediction.component import check_media
+from components.prediction.component import list_shards, score_shard, summarize
 from components.settings import DEFAULTS
 from pipelines.steps.resources import pipeline, place
 
 
-@pipeline("ai-vs-real-scoring", "The champion's verdict on every picture and video.")
+class Outputs(NamedTuple):
+    """What a run leaves."""
+
+    table: dsl.Dataset
+    report: dsl.HTML
+
+
+@pipeline("ai-vs-real-scoring", "The champion's verdict on every picture and video of a directory or bucket.")
 def scoring(
     media: str,
     model_name: str = DEFAULTS["model_name"],
     version: str = "",  # the champion when the run starts
-) -> dsl.Artifact:
-    """Score media with a registered detector.
+    shards: int = 8,  # a pod each on a cluster; two at a time here
+) -> Outputs:
+    """Score media with one registered detector.
 
-    1. Give the verdict on every picture and video, a line of JSON for each.
+    1. Pin the detector for the whole run, list the media and cut them into shards.
+    2. Give the verdict on each shard's files; files that this detector has scored before are not scored again.
+    3. Join the verdicts into a table and a page.
+
+    Args:
+        media: A directory, or gs://BUCKET/PREFIX, as every step sees it.
+        model_name: Name of the registered model.
+        version: Its version in the registry; empty for the champion when the run starts.
+        shards: In how many parts the media are cut.
     """
-    return place(check_media(media=media, model_name=model_name, version=version), "score").outputs["verdicts"]
+    listing = list_shards(media=media, model_name=model_name, version=version, shards=shards)
+    place(listing, "list_shards")
+    with dsl.ParallelFor(listing.output) as shard:
+        scored = score_shard(media=media, shard=shard, model_name=model_name)
+        place(scored, "score_shard")
+    joined = summarize(verdicts=dsl.Collected(scored.outputs["verdicts"]))
+    place(joined, "summarize")
+    return Outputs(table=joined.outputs["table"], report=joined.outputs["report"])

@@ -58,7 +58,54 @@ def test_hidden_files_and_circular_links(tmp_path):
     (root / "real" / "again").symlink_to(root / "real", target_is_directory=True)
     tree(tmp_path / "elsewhere", "d")
     (root / "fake" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert [item.path for item in list_media(root)] == ["fake/c", "fake/linked/d", "real/a"]
+    (root / "fake" / "passwd.jpg").symlink_to("/etc/passwd")
+    (root / "real" / "b").symlink_to(root / "real" / "a")
+    items = list_media(root)
+    assert [(item.path, item.refused == "") for item in items] == [
+        ("fake/c", True), ("fake/linked", False), ("fake/passwd.jpg", False), ("real/a", True), ("real/b", True)
+    ]  # fmt: skip
+    with pytest.raises(MediaError, match="not media: it leads out of the directory"):
+        sources.fetch(items[2])
+    assert digest(items)
+
+
+def test_what_the_kernel_makes_up_is_not_waited_for(tmp_path):
+    """Reading /proc/kmsg waits for ever, and it calls itself a regular file."""
+    root = tree(tmp_path / "m", "real/a", "fake/c")
+    (root / "real" / "log.jpg").symlink_to("/proc/kmsg")
+    (tmp_path / "list.csv").write_text("path,label\n/proc/kmsg,0\nm/real/a,0\n../x,0\nm/fake/c,1\n")
+    assert len(digest(list_media(root))) == 64
+    items = list_media(tmp_path / "list.csv")
+    assert len(digest(items)) == 64
+    assert [item.refused != "" for item in items] == [True, False, False, False]  # ../x
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "message"),
+    [
+        (".jsonl", b'{"path": "\\ud800.jpg", "label": 0}\n', "entry 1 has a value that is no valid text"),
+        (".jsonl", b'{"path": "a", "label": ' + b"[" * 20_000, "RecursionError"),
+        (".jsonl", b'{"path": "a", "label": ' + b"[" * 100_000, "a line of more than"),
+        (".jsonl", b'{"path": ["a"], "label": 0}\n', "entry 1 has a value that is no text"),
+        (".jsonl", b"7\n", "no column path and label in entry 1"),
+        (".csv", b"path,label\n" + b"a" * 5000 + b",0\n", "entry 1 has a value that is no text of at most"),
+        (".csv", b"path,label\na\0b,0\n", "no valid text|line contains NUL"),
+        (".csv", b"path,label\n\xff\xfe,0\n", "UnicodeDecodeError"),
+    ],
+)
+def test_a_hostile_list_is_refused_in_one_line(tmp_path, suffix, content, message):
+    (tmp_path / f"list{suffix}").write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        list_media(tmp_path / f"list{suffix}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_list_that_unpacks_over_the_memory_is_refused(tmp_path):
+    same = pa.DictionaryArray.from_arrays(pa.array([0] * 9000, pa.int32()), pa.array(["x" * 300_000]))
+    pq.write_table(pa.table({"path": same, "label": pa.array([0] * 9000)}), tmp_path / "bomb.parquet")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 500_000
+    with pytest.raises(InputError, match="cannot be read"):
+        list_media(tmp_path / "bomb.parquet")
 
 
 def test_names_that_are_not_text(tmp_path):
@@ -202,6 +249,12 @@ def test_the_note_of_a_collection(tmp_path):
     (root / "SAMPLE.txt").write_text("Not field accuracy.\nMore.\n")
     assert sources.note(str(root)) == "Not field accuracy."
     assert len(list_media(root)) == 2
+    (root / "SAMPLE.txt").write_bytes(b"\xff\x1b[31mred\x07 note" + b"x" * 5000)
+    assert sources.note(str(root)).startswith("\N{REPLACEMENT CHARACTER}[31mred note")
+    assert len(sources.note(str(root))) == 300
+    (root / "SAMPLE.txt").unlink()
+    (root / "SAMPLE.txt").symlink_to("/etc/passwd")
+    assert sources.note(str(root)) == ""
 
 
 @pytest.fixture(scope="module")

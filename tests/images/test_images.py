@@ -11,7 +11,7 @@ import pytest
 from components.containers import VERSION, reference
 from pipelines.steps.compiling import TRAINING
 
-LIMITS_MB = {"media": 600, "registration": 700, "training": 2200}
+LIMITS_MB = {"media": 600, "registration": 700, "training": 2200, "serving": 700}
 pytestmark = pytest.mark.skipif(
     not os.environ.get("AI_VS_REAL_IMAGES"), reason="takes minutes and built images: make images test-images"
 )
@@ -52,6 +52,7 @@ def test_nothing_is_left_of_the_building(name):
     [
         ("media", ["components.extraction.extract", "components.preprocessing.preprocess", "google.cloud.storage"]),
         ("training", ["tensorflow", "mlflow", "pipelines.commands.main", "components.prediction.verdict"]),
+        ("serving", ["openvino", "components.serving.start", "components.prediction.scoring", "google.cloud.storage"]),
         ("registration", ["mlflow.pyfunc", "components.registration.register", "google.cloud.storage"]),
     ],
 )

@@ -27,9 +27,9 @@ def whole(brightness_detector, asked_media, tmp_path_factory):
     return done, place
 
 
-def test_a_directory_gets_verdicts_a_summary_and_exit_code_2_for_what_cannot_be_read(whole, asked_media):
+def test_a_directory_gets_verdicts_a_summary_and_exit_code_4_for_what_cannot_be_read(whole, asked_media):
     done, _ = whole
-    assert done.returncode == 2, done.stderr.decode()
+    assert done.returncode == 4, done.stderr.decode()
     document = json.loads(done.stdout)
     assert document["summary"] == {"real": 1, "fake": 2, "unsure": 2, "unreadable": 2}
     assert [answer["path"] for answer in document["answers"]] == [
