@@ -6,9 +6,11 @@ tasks call the console command `ai-vs-real`, by the path in the environment vari
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from airflow.exceptions import AirflowException
@@ -17,6 +19,9 @@ from airflow.sdk import BaseOperator, Param, dag, task
 
 COMMAND = os.environ.get("AI_VS_REAL", "ai-vs-real")
 INTERVAL_S = float(os.environ.get("AI_VS_REAL_INTERVAL_S", "60"))
+RETRY_S = float(os.environ.get("AI_VS_REAL_RETRY_S", "300"))
+HOME = Path(os.environ.get("AI_VS_REAL_HOME", "runs")).absolute()
+STAGES = ("extract", "preprocess", "train", "evaluate", "register")
 
 
 def call(*arguments: str) -> str:
@@ -36,6 +41,16 @@ def call(*arguments: str) -> str:
     if process.returncode:
         raise AirflowException(last or f"{COMMAND} {arguments[0]} ended with {process.returncode}")
     return printed
+
+
+def stage(params: dict[str, Any], name: str, *arguments: Any) -> str:
+    """Run one stage with the options that the form has for it, and return its standard output."""
+    return call(name, *map(str, arguments), *map(str, params["stages"].get(name, [])))
+
+
+def directory_of(run_id: str) -> Path:
+    """Return where the stages of a run of the DAG leave what they make, the same for every try of a task."""
+    return HOME / "airflow" / re.sub(r"[^\w.-]", "_", run_id)
 
 
 class KubeflowRun(BaseOperator):
@@ -86,28 +101,67 @@ class KubeflowRun(BaseOperator):
         ),
         "where": Param("worker", enum=["worker", "kubeflow"], description="run on this worker, or on a cluster"),
         "host": Param("", type="string", description="of Kubeflow Pipelines"),
-        "options": Param([], type="array", description="of ai-vs-real run, such as --epochs and 5"),
+        "options": Param([], type="array", description="of ai-vs-real submit, such as --epochs and 5"),
+        "stages": Param(
+            {}, type="object", description='on the worker, options by stage: {"train": ["--epochs", 5], "extract": []}'
+        ),
     },
 )
 def ai_vs_real_training() -> None:
-    """Preprocess, train, judge and register; a run that fails fails the DAG."""
+    """Preprocess, train, judge and register, a task each; or all of it on Kubeflow. A task that fails fails the DAG."""
 
     @task.branch
     def choose(params: dict[str, Any] | None = None) -> str:
         """Follow the form."""
-        return {"worker": "run_here", "kubeflow": "run_on_kubeflow"}[params["where"]]
+        unknown = sorted(set(params["stages"]) - set(STAGES))
+        if unknown:
+            raise AirflowException(f"stages has {', '.join(unknown)}; the stages are {', '.join(STAGES)}")
+        return {"worker": "preprocess", "kubeflow": "run_on_kubeflow"}[params["where"]]
 
-    @task
-    def run_here(params: dict[str, Any] | None = None) -> None:
-        """Run the whole pipeline on this worker."""
-        call("run", *filter(None, [params["media"]]), *map(str, params["options"]))
+    # Each a task of its own with its outputs in the run's own directory: a training that failed is tried again, by
+    # itself or by hand, on the dataset that is there, and goes on from its last checkpoint.
+    retried: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=RETRY_S)}
+
+    @task(**retried)
+    def preprocess(params: dict[str, Any] | None = None, run_id: str | None = None) -> str:
+        """Extract the views of the media, clean and split them; return the directory of the dataset."""
+        place = directory_of(run_id)
+        media = params["media"]
+        if not media:
+            media = str(HOME / "sample")
+            call("sample", media)
+        stage(params, "extract", media, "--output", place / "frames")
+        stage(params, "preprocess", place / "frames", "--output", place / "dataset")
+        return str(place / "dataset")
+
+    @task(**retried)
+    def train(dataset: str, params: dict[str, Any] | None = None, run_id: str | None = None) -> str:
+        """Train a detector on the dataset; return its directory."""
+        model = directory_of(run_id) / "model"
+        stage(params, "train", dataset, "--output", model)
+        return str(model)
+
+    @task(**retried)
+    def evaluate(model: str, dataset: str, params: dict[str, Any] | None = None, run_id: str | None = None) -> str:
+        """Judge the detector beside the champion; return the evaluation."""
+        place = directory_of(run_id) / "evaluation"
+        stage(params, "evaluate", model, dataset, "--output", place)
+        return str(place / "evaluation.json")
+
+    @task(**retried)
+    def register(model: str, evaluation: str, params: dict[str, Any] | None = None) -> None:
+        """Register the detector, and promote it if it passes the gate."""
+        print(stage(params, "register", model, evaluation))
 
     submitted = KubeflowRun(
         task_id="run_on_kubeflow",
         host="{{ params.host }}",
         arguments="{{ [params.media] + params.options }}",
     )
-    choose() >> [run_here(), submitted]
+    dataset = preprocess()
+    model = train(dataset)
+    register(model, evaluate(model, dataset))
+    choose() >> [dataset, submitted]
 
 
 ai_vs_real_training()
