@@ -61,7 +61,7 @@ def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]
             for name in follow([CLEAN, *conditions], "evaluate", "conditions", 1 + len(conditions))
         }
     logits = {name: answer.logits for name, answer in answers.items()}
-    probabilities = {name: unit_probabilities(detector.card, units, values) for name, values in logits.items()}
+    probabilities = {name: _probabilities(detector, units, values, name) for name, values in logits.items()}
     threshold = detector.threshold
     clean = probabilities[CLEAN]
 
@@ -101,6 +101,15 @@ def judge(detector: Detector, data: Dataset, units: Units, conditions: list[str]
             degraded={name: _known(probabilities[name]) for name in conditions},
         ),
     )
+
+
+def _probabilities(detector: Detector, units: Units, logits: np.ndarray, name: str) -> np.ndarray:
+    # NaN where a condition does not apply; anywhere else a probability that is not finite is an error.
+    applies = np.array([name == CLEAN or degradations.applies(name, kind) for kind in units.kind])
+    out = np.full(len(units), np.nan)
+    chosen = units.only(applies)
+    out[applies] = unit_probabilities(detector.card, chosen, logits[applies[units.owner]])
+    return out
 
 
 def _known(probabilities: np.ndarray) -> list[float | None]:
@@ -197,17 +206,17 @@ def _clips(
         return None
 
     def averaged(values: np.ndarray) -> np.ndarray:
-        frames = calibrated(detector.card, values, "frame")
-        return np.array([frames[units.owner == clip].mean() for clip in clips])
+        return np.array([calibrated(detector.card, values[units.owner == clip], "frame").mean() for clip in clips])
 
-    means = {name: averaged(values) for name, values in logits.items()}
+    shown = [name for name in logits if name == CLEAN or degradations.applies(name, "clip")]
+    means = {name: averaged(logits[name]) for name in shown}
 
     def compared(names: list[str]) -> ClipAnswers:
         labels = np.tile(units.label[clips], len(names))
         aggregated = np.concatenate([probabilities[name][clips] for name in names])
         return compare_clips(labels, aggregated, np.concatenate([means[name] for name in names]), detector.threshold)
 
-    degraded = [name for name in logits if name != CLEAN]
+    degraded = [name for name in shown if name != CLEAN]
     return Clips(clean=compared([CLEAN]), degraded=compared(degraded) if degraded else None)
 
 
