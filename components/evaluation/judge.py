@@ -278,7 +278,7 @@ def _read_again(detector: Detector, data: Dataset, units: Units, conditions: lis
                     views_at = {row.get("time_s"): views for views, row in read}
                 wanted = [None if np.isnan(moments[row]) else moments[row] for row in rows]
                 for moment in wanted:
-                    writer.append(views_at[moment], {})
+                    writer.append(views_at[moment], {"label": int(units.label[unit])})
             except (MediaError, KeyError, OSError) as error:
                 raise InputError(
                     f"the detector {detector.card['digest'][:12]} is to be judged by {view} of the files themselves, "
