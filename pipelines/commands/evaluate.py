@@ -19,6 +19,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--output", type=Path, metavar="DIR", help="directory of evaluation.json and report.html (HOME/evaluation)"
     )
+    command.add_argument("--overwrite", action="store_true", help="replace the evaluation that is there")
     command.add_argument("--no-champion", action="store_true", help="do not score the champion on the same rows")
     command.add_argument("--json", action="store_true", help="the evaluation as JSON on standard output")
     add_pipeline_options(command, names_of("evaluate"))
