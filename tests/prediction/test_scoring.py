@@ -62,7 +62,8 @@ def test_every_file_is_in_one_shard_and_the_version_is_pinned(champion, asked_me
     assert len(shards) == len(set(shards)) <= 4
     assert all(f"@{champion.version}:" in shard for shard in shards)
     assert list_shards(str(asked_media), NAME, champion.version, 4) == shards
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no file; give a directory or gs://"):
-        list_shards(str(tmp_path), NAME, "", 4)
+        list_shards(str(tmp_path / "empty"), NAME, "", 4)
     with pytest.raises(InputError, match=r"has no version 99"):
         list_shards(str(asked_media), NAME, "99", 4)
