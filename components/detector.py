@@ -294,7 +294,10 @@ def save(
         overwrite: Whether a detector that is there may be replaced.
     """
     with outputs.written(directory, outputs.DETECTOR, overwrite=overwrite) as part:
-        model.save(part / "model.keras")
+        import keras
+
+        # Not compiled: optimizer, loss and metrics are of training, and `check_archive` knows none of them.
+        keras.Model(model.inputs, model.outputs, name=model.name).save(part / "model.keras")
         if familiarity:
             familiarity.save(part)
         card = {**card, "format": FORMAT, "digest": _digest(model, card)}
