@@ -100,7 +100,11 @@ class _server:  # noqa: N801 (reads as a function)
         self.process = subprocess.Popen(
             command,
             cwd=place,
-            env={**os.environ, **quiet},
+            env={
+                **os.environ,
+                **quiet,
+                "PATH": f"{Path(command[0]).parent}:{os.environ['PATH']}",
+            },  # its own commands first
             stdout=self.log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a group of its own, with its workers

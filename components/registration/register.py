@@ -183,7 +183,7 @@ def metrics_of(result: DetectorResult) -> dict[str, float]:
         f"test/{re.sub(r'[^A-Za-z0-9_./ -]', '-', part)}{name}": float(value)
         for part, measures in measured.items()
         for name in METRICS
-        if (value := measures.value(name)) is not None and math.isfinite(value)
+        if (value := getattr(measures, name, None) if part else result.value(name)) is not None and math.isfinite(value)
     }
 
 

@@ -19,7 +19,7 @@ def make(tmp_path):
         model.mkdir(exist_ok=True)
         (model / "model.keras").write_bytes(name.encode())
         digest = hashlib.sha256(name.encode()).hexdigest()
-        card = {"format": 1, "digest": digest, "backbone": "b0", "versions": {"keras": "3.15.1"}}
+        card = {"format": 1, "digest": digest, "backbone": "b0", "view": "resize64", "threshold": 0.5}
         card["runtime"] = {"holds": True, "sha256": {}}
         (model / "card.json").write_text(json.dumps(card))
         path = tmp_path / f"{name}.json"

@@ -41,7 +41,7 @@ def add(tmp_path):
         model = tmp_path / name
         model.mkdir()
         (model / "model.keras").write_bytes(name.encode())
-        card = {"format": 1, "digest": hashlib.sha256(name.encode()).hexdigest()}
+        card = {"format": 1, "digest": hashlib.sha256(name.encode()).hexdigest(), "view": "resize64", "threshold": 0.5}
         (model / "card.json").write_text(json.dumps(card))
         return registry.add_version(NAME, model).version
 

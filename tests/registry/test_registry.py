@@ -13,9 +13,6 @@ import pytest
 from components import registry, tracking
 from components.errors import InputError
 
-VERSIONS = {"keras": "3.15.1", "backend": "tensorflow 2.21.0", "python": "3.11.7"}
-
-
 SERVERS = [pytest.param(name, marks=pytest.mark.servers) for name in ("mlflow_server", "mlflow_2")]
 
 
@@ -42,8 +39,8 @@ def detector(tmp_path):
         card = {
             "format": 1,
             "digest": digest,
-            "view_shape": [1, 64, 64, 3],
-            "versions": VERSIONS,
+            "view": "resize64",
+            "threshold": 0.5,
         }
         (directory / "card.json").write_text(json.dumps(card))
         return directory
