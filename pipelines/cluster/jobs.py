@@ -68,7 +68,7 @@ def _patch(document: Any, operations: Sequence[dict[str, Any]]) -> None:
 def _fit(job: dict[str, Any], name: str, here: Any) -> None:
     from pipelines.steps.resources import SPOT
 
-    step = here.steps["preprocess" if name == "prepare" else name]
+    step = here.steps[{"prepare": "preprocess", "score": "score_shard"}.get(name, name)]
     pod = job["spec"]["template"]["spec"]
     [container] = pod["containers"]
     asked = container["resources"]

@@ -18,12 +18,22 @@ def change(name, pictures):
     return np.abs(degradations.apply(name, pictures).astype(int) - pictures).mean()
 
 
-@pytest.mark.parametrize("name", degradations.EVALUATED)
+@pytest.mark.parametrize("name", degradation_names.SINGLE)
 def test_each_one_keeps_the_shape_changes_the_pixels_and_repeats_itself(name, pictures):
     before = pictures.copy()
     degraded = degradations.apply(name, pictures)
     assert (degraded.shape, degraded.dtype) == (pictures.shape, np.uint8)
     assert 0.3 < np.abs(degraded.astype(int) - pictures).mean() < 60
+    assert np.array_equal(degraded, degradations.apply(name, pictures))
+    assert np.array_equal(pictures, before)
+
+
+@pytest.mark.parametrize("name", degradation_names.TIERS)
+def test_a_tier_changes_the_pictures_and_repeats_itself(name, pictures):
+    before = pictures.copy()
+    degraded = degradations.apply(name, pictures)
+    assert degraded.dtype == np.uint8
+    assert not np.array_equal(degraded, pictures)
     assert np.array_equal(degraded, degradations.apply(name, pictures))
     assert np.array_equal(pictures, before)
 

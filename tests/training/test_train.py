@@ -109,7 +109,8 @@ def test_the_run_is_in_mlflow_with_a_value_for_every_epoch(trained):
     assert run.data.tags["dataset"] == trained["dataset_digest"]
     assert run.data.tags["keras"] == trained["versions"]["keras"]
     assert len(client.get_metric_history(trained["mlflow_run"], "val_loss")) == epochs
-    assert {file.path for file in client.list_artifacts(trained["mlflow_run"])} >= {"card.json", "curves.html"}
+    assert {file.path for file in client.list_artifacts(trained["mlflow_run"])} >= {"card.json", "pages"}
+    assert [file.path for file in client.list_artifacts(trained["mlflow_run"], "pages")] == ["pages/training.html"]
 
 
 def test_a_killed_run_goes_on_to_the_same_detector(place, trained):
