@@ -89,15 +89,3 @@ def _link(link: str, place: Path) -> Named:
         return Named(link, fetch(link, Path(tempfile.mkdtemp(dir=place))))
     except InputError as error:
         return Named(link, None, str(error))
-
-
-def printable(name: str) -> str:
-    """Return a name so that it cannot write anything else on a terminal: control characters and the like are escaped.
-
-    Args:
-        name: Of a file, which may hold newlines, escape codes or bytes that are no text.
-    """
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in name
-    )

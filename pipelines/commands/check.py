@@ -55,7 +55,8 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judge pictures and videos: real, fake or unsure, with the probability of fake, and what it rests on."""
-    from components.prediction.inputs import gathered, printable
+    from components.prediction.inputs import gathered
+    from components.progress import printable
 
     failing = {word for word in options.fail_on.split(",") if word}
     if failing - set(CHOICES):
@@ -142,8 +143,8 @@ def _table(answers: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from components.prediction.inputs import printable
     from components.prediction.tables import row
+    from components.progress import printable
 
     styles = {"real": "green", "fake": "red", "unsure": "yellow"}
     table = Table(box=SIMPLE_HEAD, pad_edge=False)

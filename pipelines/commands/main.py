@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from components.errors import InputError
 from components.home import run_home, unwritable
+from components.progress import printable
 from components.redaction import redact, safe_cause
 from pipelines.commands.invocation import called
 
@@ -88,7 +89,7 @@ def _fail(options: argparse.Namespace, message: str, code: int) -> int:
         import traceback
 
         print(redact(traceback.format_exc()), file=sys.stderr)
-    print(f"ai-vs-real: {redact(message)}", file=sys.stderr)
+    print(f"ai-vs-real: {printable(redact(message))}", file=sys.stderr)
     return code
 
 

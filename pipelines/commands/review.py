@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from components.home import run_home
-from components.prediction.inputs import printable
+from components.progress import printable
 from components.review import CLAIMS, STATES, ReviewSet
 
 

@@ -9,8 +9,9 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from components.prediction.inputs import gathered, printable
+from components.prediction.inputs import gathered
 from components.prediction.tables import row
+from components.progress import printable
 
 
 def check(*arguments, **options):
