@@ -85,6 +85,7 @@ class Model(BaseModel):
     name: str
     version: str
     digest: str
+    largest_bytes: int = Field(description="Of an upload; a larger one is refused.")
     loaded_at: str
     package: str
     note: str = ""

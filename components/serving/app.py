@@ -222,6 +222,7 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
             "name": service.model_name,
             "version": served.version,
             "digest": served.digest,
+            "largest_bytes": service.bounds.bytes,
             "loaded_at": datetime.fromtimestamp(served.since, UTC).isoformat(timespec="seconds"),
             "package": VERSION,
             "note": str(card.get("note", "")),

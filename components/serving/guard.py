@@ -1,6 +1,7 @@
 """What stands before every route: the size and pace of a body, who may call, and the headers of every response."""
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -81,6 +82,7 @@ class Guard:
         try:
             refusal = self._refusal(scope, headers)
             if refusal:
+                await self._discard(receive, start)
                 await _respond(answer, *refusal)
             else:
                 await self._app(scope, self._bounded(receive, headers, start), answer)
@@ -107,6 +109,18 @@ class Guard:
         if stated.isdecimal() and int(stated) > self._most:
             return 413, self._too_large()
         return None
+
+    async def _discard(self, receive: Receive, start: float) -> None:
+        # A browser that is still sending when the connection is closed never reads the answer. So as much is read as
+        # would have been accepted twice, and no longer than an upload may take.
+        left = 2 * self._most
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, start + self._seconds - time.monotonic())):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        break
 
     def _too_large(self) -> str:
         return f"the upload is larger than {self._most:,} bytes"

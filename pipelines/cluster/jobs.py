@@ -153,7 +153,7 @@ def stop(cluster: Kubernetes, name: str, *, force: bool = False) -> None:
         cluster.batch.delete_namespaced_job(name, cluster.namespace, propagation_policy="Foreground")
         if force:
             for pod in _pods(cluster, name):
-                cluster.core.delete_namespaced_pod(pod.metadata.name, cluster.namespace, grace_period_seconds=0)
+                _delete_now(cluster, pod.metadata.name)
         given_s = job.spec.template.spec.termination_grace_period_seconds or 30
         end = time.monotonic() + timeout_s() + (0 if force else given_s)
         while find(cluster, name) is not None:
@@ -166,6 +166,16 @@ def stop(cluster: Kubernetes, name: str, *, force: bool = False) -> None:
                     "dead; see kubectl get nodes, and use ai-vs-real job stop --force"
                 )
             time.sleep(0.2)
+
+
+def _delete_now(cluster: Kubernetes, pod: str) -> None:
+    from kubernetes.client import ApiException
+
+    try:
+        cluster.core.delete_namespaced_pod(pod, cluster.namespace, grace_period_seconds=0)
+    except ApiException as error:
+        if error.status != 404:  # it ended by itself since it was listed
+            raise
 
 
 def status(cluster: Kubernetes) -> list[dict[str, Any]]:

@@ -70,7 +70,8 @@ def test_keys_are_asked_for_where_there_are_any(serve):
 
 def test_an_upload_that_is_too_large_is_refused_with_and_without_its_length(serve):
     address = serve(bounds=Bounds(megabytes=0.1))
-    assert upload(address, bytes(300_000)).status_code == 413
+    refused = upload(address, bytes(300_000))
+    assert (refused.status_code, refused.json()) == (413, {"error": "the upload is larger than 170,393 bytes"})
 
     def pieces():
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'

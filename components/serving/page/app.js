@@ -8,6 +8,7 @@ const place = (id) => document.getElementById(id);
 const waiting = [];
 const answered = [];
 let running = 0;
+let largest = Infinity;
 let key = sessionStorage.getItem("ai-vs-real-key") || "";
 
 function headers() {
@@ -22,6 +23,7 @@ async function showModel() {
     if (!response.ok) throw new Error(model.error);
     const version = model.version ? `version ${model.version}` : `digest ${model.digest.slice(0, 12)}`;
     place("model").textContent = `Answered by ${model.name}, ${version}${model.note ? ". " + model.note : ""}`;
+    largest = model.largest_bytes;
     place("limits").hidden = !model.limits.length;
     place("limits-list").replaceChildren(...model.limits.map((text) => element("li", {text})));
   } catch (error) {
@@ -111,6 +113,9 @@ function send(subject) {
 async function examine(subject) {
   const badge = subject.item.querySelector(".badge");
   try {
+    if (subject.file && subject.file.size > largest) {
+      throw new Error(`the file is larger than ${Math.round(largest / 2 ** 20)} MB`);
+    }
     let request = await send(subject);
     while (request.status === 429) {
       const wait = Number(request.getResponseHeader("Retry-After")) || 2;
