@@ -85,7 +85,9 @@ class KubeflowRun(BaseOperator):
         if not run["final"]:
             self.look_later()
         if run["state"] != "SUCCEEDED":
-            raise AirflowException(f"the run ended {run['state'].lower()}: {run['error']}")
+            ended = [f"{step} {state.lower()}" for step, state in run["steps"].items() if state != "SUCCEEDED"]
+            cause = run["error"] or ", ".join(ended) or "Kubeflow names no cause"
+            raise AirflowException(f"the run ended {run['state'].lower()}: {cause}")
         return run["state"]
 
 

@@ -66,7 +66,8 @@ def airflow_with(tmp_path_factory):
 
 def test_on_kubeflow_the_dag_defers_until_the_run_has_succeeded(airflow, kubeflow):
     kubeflow.script = [("RUNNING", {"train": "RUNNING"})] * 2 + [("SUCCEEDED", {"train": "SUCCEEDED"})]
-    params = {"where": "kubeflow", "host": kubeflow.url, "media": "gs://bucket/media", "options": ["--epochs", 3]}
+    options = ["--no-weights-check", "--epochs", 3]
+    params = {"where": "kubeflow", "host": kubeflow.url, "media": "gs://bucket/media", "options": options}
     code, state, states, output = airflow("2026-01-01", **params)
     assert (code, state) == (0, "success"), output[-3000:]
     assert (states["run_on_kubeflow"], states["preprocess"]) == ("success", "skipped")
@@ -77,10 +78,11 @@ def test_on_kubeflow_the_dag_defers_until_the_run_has_succeeded(airflow, kubeflo
 
 def test_a_run_that_fails_on_kubeflow_fails_the_dag(airflow, kubeflow):
     kubeflow.script = [("FAILED", {"train": "FAILED"})]
-    params = {"where": "kubeflow", "host": kubeflow.url, "media": "gs://bucket/media"}
+    options = ["--no-weights-check"]
+    params = {"where": "kubeflow", "host": kubeflow.url, "media": "gs://bucket/media", "options": options}
     code, state, states, output = airflow("2026-01-02", **params)
     assert (code, state, states["run_on_kubeflow"]) == (1, "failed", "failed")
-    assert "the run ended failed: the run failed" in output
+    assert "the run ended failed: train failed" in output
 
 
 LOGGED = """#!/usr/bin/env python3
