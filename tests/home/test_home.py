@@ -69,9 +69,10 @@ def test_records_that_no_longer_fit_are_one_line_and_none_or_all(tmp_path):
     done = in_a_process(
         tmp_path,
         "store = records.open_records()\n"
-        "store.put('runs', {'_id': 'before'})\n"
+        "store.put('runs', {'_id': 'before', 'type': 'training'})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
-        "try: store.put_many('media', ({'_id': str(i), 'path': 'x' * 1000} for i in range(1000)))\n"
+        "rows = ({'_id': str(i), 'dataset': 'd', 'status': 'accepted', 'path': 'x' * 1000} for i in range(1000))\n"
+        "try: store.put_many('media', rows)\n"
         "except InputError as error: print(error)\n"
         "print(store.count('runs'), store.count('media'))",
     )

@@ -29,7 +29,8 @@ def two_models(registry_home, tmp_path):
             model = tmp_path / digest
             model.mkdir()
             (model / "model.keras").write_bytes(digest.encode())
-            card = {"format": 1, "digest": digest, "backbone": "b0", "versions": {"keras": "3.15.1"}}
+            card = {"format": 1, "digest": digest, "backbone": "b0", "view": "crops256x5", "threshold": 0.5}
+            card["versions"] = {"keras": "3.15.1"}
             (model / "card.json").write_text(json.dumps(card))
             version = registry.add_version("m", model)
             certificate = {"holds": True, "text": "No group stands in two splits."}

@@ -32,7 +32,7 @@ def test_an_old_store_is_refused_until_it_is_migrated_and_nothing_is_lost(old_st
     assert "already" in capsys.readouterr().out
     with open_records() as records:
         assert {name: records.count(name) for name in COLLECTIONS} == {
-            "runs": 2, "datasets": 1, "media": 2, "results": 1, "promotions": 2,
+            "runs": 2, "datasets": 1, "media": 2, "verdicts": 0, "results": 1, "promotions": 2,
         }  # fmt: skip
         (run,) = records.find("runs", {"type": "pipeline"})
         assert run["arguments"]["draws"] == 2
