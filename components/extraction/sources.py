@@ -186,7 +186,7 @@ def _tree(root: str) -> list[MediaItem]:
 def _tree_item(store: Store, root: str, name: str, split: bool) -> MediaItem | None:
     """Read split, label and source from a name such as test/fake/sdxl/a.png; None where it lies in other folders."""
     location, inside = store.location(root, name), store.inside(root, name)
-    name = os.fsencode(name).decode("utf-8", "backslashreplace")  # a name on disk need not be text
+    name = stores.as_text(name)
     folders = name.split("/")[:-1]
     given = SPLIT_FOLDERS.get(folders.pop(0).lower()) if split else ""
     label = folders.pop(0).lower() if folders else ""

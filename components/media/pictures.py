@@ -25,6 +25,10 @@ MAX_PIXELS = 64_000_000
 MAX_SIDE = 65_535
 # Of a progressive JPEG, whose coefficients are held as a whole besides the pixels: bytes of them.
 MAX_COEFFICIENTS = 256 * 1024 * 1024
+# Of a progressive JPEG, each a pass over all of its coefficients; encoders make about ten.
+MAX_SCANS = 100
+# Segments of EXIF in a JPEG, whose 64 KiB hold all that cameras write: Pillow copies all before for each further one.
+MAX_EXIF_SEGMENTS = 16
 # Pictures above this are decoded one at a time, whatever the number of threads or processes.
 LARGE_PIXELS = 16_000_000
 STRIP_ROWS = 256  # what is converted at a time, so that no second copy of all pixels is made
@@ -88,13 +92,29 @@ class Picture:
 def open_image(path: str | Path) -> Image.Image | None:
     """Open a file as a picture without decoding it; None if its content is of none of FORMATS."""
     try:
+        _check_segments(path)
         return Image.open(path, formats=FORMATS)
+    except MediaError:
+        raise
     except UnidentifiedImageError:
         return None
     except FileNotFoundError as error:
         raise MediaError("missing", error.strerror) from error
     except Exception as error:  # a decoder may raise anything on a mutilated file
         raise media_error(error) from error
+
+
+def _check_segments(path: str | Path) -> None:
+    with open(path, "rb") as file:
+        exif, marker = 0, file.read(2)
+        if marker != b"\xff\xd8":
+            return
+        while marker != b"\xff\xda" and len(head := file.read(10)) == 10 and head[0] == 0xFF:
+            marker, length = head[:2], int.from_bytes(head[2:4], "big")
+            exif += marker == b"\xff\xe1" and head[4:] == b"Exif\0\0"
+            if exif > MAX_EXIF_SEGMENTS:
+                raise MediaError("too large", f"more than {MAX_EXIF_SEGMENTS} segments of EXIF")
+            file.seek(length - 8, io.SEEK_CUR)
 
 
 def is_animation(image: Image.Image) -> bool:
@@ -163,6 +183,18 @@ def _check_coefficients(image: Image.Image, size: tuple[int, int]) -> None:
         blocks = sum(across * down for _, across, down, *_ in layers) / max(1, whole)
         if 2 * blocks * size[0] * size[1] > MAX_COEFFICIENTS:
             raise MediaError("too large", f"{size[0]} x {size[1]} pixels in progressive scans")
+        scans = _occurrences(image.filename, b"\xff\xda")  # within a scan every 255 is followed by a 0
+        if scans > MAX_SCANS:
+            raise MediaError("too large", f"{scans:,} scans, at most {MAX_SCANS}")
+
+
+def _occurrences(path: str, pair: bytes) -> int:
+    count, last = 0, b""
+    with open(path, "rb") as file:
+        while part := file.read(1024 * 1024):
+            count += (last + part).count(pair)
+            last = part[-1:]
+    return count
 
 
 def media_error(error: Exception) -> MediaError:

@@ -12,6 +12,11 @@ from typing import Protocol
 LISTS = (".csv", ".jsonl", ".parquet")
 
 
+def as_text(name: str) -> str:
+    """Return the name of a file as valid text, which a name on disk need not be: what is none is escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 class Store(Protocol):
     """A place that holds files under names."""
 

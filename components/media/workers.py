@@ -59,7 +59,7 @@ class Limits:
     seconds: float = 120.0
     seconds_an_item: float = 2.0
     processor_seconds: int = 20
-    memory_mb: int = 520
+    memory_mb: int = 540
 
 
 LIMITS = Limits()

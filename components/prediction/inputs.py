@@ -7,10 +7,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.errors import InputError
+from components.media.stores import Disk, as_text
 
 STDIN = "-"
 
@@ -20,7 +21,7 @@ class Named:
     """One file to answer about.
 
     Attributes:
-        name: What the answer calls it.
+        name: What the answer calls it; valid text, whatever the file system has.
         path: Where it lies; None where there is nothing to read.
         error: Why there is nothing to read, else empty.
     """
@@ -44,7 +45,7 @@ def gathered(names: Sequence[str]) -> Iterator[list[Named]]:
     if list(names).count(STDIN) > 1:
         raise InputError('"-" stands for one file on standard input and can be given once')
     with tempfile.TemporaryDirectory(prefix="ai-vs-real-") as place:
-        yield [file for name in names for file in _files(name, Path(place))]
+        yield [replace(file, name=as_text(file.name)) for name in names for file in _files(name, Path(place))]
 
 
 def _files(name: str, place: Path) -> Iterator[Named]:
@@ -72,8 +73,6 @@ def _files(name: str, place: Path) -> Iterator[Named]:
 
 
 def _below(directory: str) -> Iterator[Named]:
-    from components.media.stores import Disk
-
     names = [name for name in sorted(Disk().names(directory)) if os.path.isfile(os.path.join(directory, name))]
     if not names:
         yield Named(directory, None, "the directory holds no file")

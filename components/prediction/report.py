@@ -49,7 +49,7 @@ def write_page(path: Path, answer: Mapping[str, Any]) -> Path:
         footer=answer["path"],
     )
     part = path.with_name(f".{path.name}.part")
-    part.write_text(body)
+    part.write_text(body, encoding="utf-8")
     part.replace(path)
     return path
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from components.errors import InputError
 from components.media.pictures import MediaError
-from components.media.stores import store_of
+from components.media.stores import as_text, store_of
 from components.page import parts as page
 from components.prediction.examiner import Examiner
 from components.prediction.selection import select
@@ -98,7 +98,7 @@ def summarize(shards: Sequence[str | Path], table: str | Path, report: str | Pat
     answers = [json.loads(line) for shard in shards for line in Path(shard).read_text().splitlines()]
     answers.sort(key=lambda answer: answer["path"])
     write_parquet(table, answers)
-    Path(report).write_text(_page(answers))
+    Path(report).write_text(_page(answers), encoding="utf-8")
     return counts(answers)
 
 
@@ -107,21 +107,22 @@ def _answers(media: str, names: Sequence[str], examiner: Examiner, records: Reco
     digest = examiner.card["digest"]
     for name in names:
         location = store.location(media, name)
-        key, checksum = f"{digest}/{location}", store.checksum(location)
+        shown = as_text(location)
+        key, checksum = f"{digest}/{shown}", store.checksum(location)
         known = records.get("verdicts", key)
         if known is not None and known["checksum"] == checksum:
             yield known["answer"]
             continue
         try:
             with store.fetch(location) as path:
-                answer = examiner.examine(path, name=location).to_json()
+                answer = examiner.examine(path, name=shown).to_json()
         except MediaError as error:
-            answer = Verdict(location, error=str(error)).to_json()
+            answer = Verdict(shown, error=str(error)).to_json()
         records.put(
             "verdicts",
             {
                 "_id": key,
-                "path": location,
+                "path": shown,
                 "checksum": checksum,
                 "digest": digest,
                 "model_version": answer["receipt"].get("version", ""),
@@ -149,7 +150,7 @@ def _digest(names: Sequence[str]) -> str:
 
 def _write_lines(answers: Iterable[Mapping[str, Any]], output: Path) -> None:
     part = output.with_name(f".{output.name}.part")
-    part.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    part.write_text("".join(json.dumps(answer) + "\n" for answer in answers), encoding="utf-8")
     os.replace(part, output)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from components.progress import printable
+
 COLUMNS = ("path", "kind", "verdict", "probability", "reason", "error", "frames", "familiar", "c2pa", "suggests")
 COLUMNS += ("in_training", "model", "version", "digest")
 COUNTED = ("real", "fake", "unsure", "unreadable")
@@ -48,7 +50,7 @@ def write_csv(file: TextIO, answers: Iterable[Mapping[str, Any]]) -> None:
 def _cell(value: Any) -> Any:
     # A spreadsheet takes a text that begins so for a formula (OWASP, CSV injection).
     if isinstance(value, str):
-        value = value.encode("utf-8", "backslashreplace").decode()
+        value = printable(value)  # a terminal obeys escape codes, a script reads line by line
         return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
     return value
 

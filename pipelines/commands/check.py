@@ -83,7 +83,7 @@ def _answered(options: argparse.Namespace, files: list[Any]) -> Iterator[dict[st
     from components.prediction.examiner import Examiner
     from components.prediction.selection import select
     from components.prediction.verdict import Verdict
-    from components.progress import follow
+    from components.progress import follow, printable
 
     selected = select(options.model, options.model_name)
     if options.engine == "keras":
@@ -94,7 +94,7 @@ def _answered(options: argparse.Namespace, files: list[Any]) -> Iterator[dict[st
         selected.directory, version=selected.version, limits=selected.limits, engine=options.engine
     ) as examiner:
         if note := examiner.card.get("note", ""):
-            print(f"Of the media that this detector was trained on: {note}", file=sys.stderr)
+            print(f"Of the media that this detector was trained on: {printable(note)}", file=sys.stderr)
         many = follow(files, "check", "files", len(files)) if len(files) > 20 else files
         for number, file in enumerate(many):
             if file.error:
@@ -116,11 +116,12 @@ def _answered(options: argparse.Namespace, files: list[Any]) -> Iterator[dict[st
 
 def _explain(directory: Path, number: int, answer: dict[str, Any]) -> None:
     from components.prediction.report import write_page
+    from components.progress import printable
 
     directory.mkdir(parents=True, exist_ok=True)
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in Path(answer["path"]).name)
     path = write_page(directory / f"{number + 1:04d}-{name[:80]}.html", answer)
-    print(f"page {path}", file=sys.stderr)
+    print(f"page {printable(str(path))}", file=sys.stderr)
 
 
 def _print(options: argparse.Namespace, answers: list[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.home import run_home
+from components.progress import printable
 
 
 def add_parser(commands: Any) -> None:
@@ -90,7 +91,7 @@ def diff(options: argparse.Namespace) -> None:
     from components.versions.difference import difference
 
     changes = difference(_repository(options), options.before, options.after)
-    print(json.dumps(changes, indent=1) if options.json else "\n".join(changes["words"]))
+    print(json.dumps(changes, indent=1) if options.json else "\n".join(map(printable, changes["words"])))
 
 
 def _repository(options: argparse.Namespace) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
+from components.progress import printable
 from components.settings import DEFAULTS
 
 
@@ -47,7 +48,7 @@ def lineage(options: argparse.Namespace) -> None:
     if options.page:
         lineage.write_page(options.page, traced)
         said.append(f"{'page':<9} {options.page}")
-    print(json.dumps(traced, indent=1) if options.json else "\n".join(said))
+    print(json.dumps(traced, indent=1) if options.json else "\n".join(map(printable, said)))
 
 
 def _named(text: str) -> tuple[str, str]:

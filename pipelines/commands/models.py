@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from components.progress import printable
 from components.settings import DEFAULTS
 
 
@@ -69,7 +70,7 @@ def list_models(options: argparse.Namespace) -> None:
     for row in rows:
         numbers = [f"{name} {row[name]:.3f}" for name in ("roc_auc", "balanced_accuracy") if row[name] is not None]
         parts = [f"{row['version']:>4}", f"{','.join(row['aliases']):<11}", f"{row['decision']:<9}", *numbers]
-        print("  ".join([*parts, row["backbone"], row["registered"][:16]]).rstrip())
+        print(printable("  ".join([*parts, row["backbone"], row["registered"][:16]]).rstrip()))
 
 
 def compare_models(options: argparse.Namespace) -> None:
@@ -85,7 +86,7 @@ def compare_models(options: argparse.Namespace) -> None:
     print(f"version {comparison['version']} against {comparison['other']}:", end=" ")
     print("it would be promoted" if comparison["would_promote"] else "it would be refused")
     for check in comparison["checks"]:
-        print(f"  {'holds' if check['passed'] else 'FAILS'}  {check['text']}")
+        print(f"  {'holds' if check['passed'] else 'FAILS'}  {printable(check['text'])}")
     if options.page:
         print(f"  page   {options.page}")
 
@@ -133,4 +134,4 @@ def _tell(options: argparse.Namespace, event: dict[str, Any]) -> None:
 def _line(event: dict[str, Any]) -> str:
     version, champion = event["version"] or "-", event["champion_after"] or "none"
     what = f"{event['at'][:19]}  {event['kind']:<11}  version {version}  champion {champion}"
-    return f"{what}  by {event['by']}: {'; '.join(event['reasons'])}"
+    return printable(f"{what}  by {event['by']}: {'; '.join(event['reasons'])}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
+from components.progress import printable
 
 # Of each question: the option, the field it looks at, and what it says.
 _FILTERS: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -104,7 +105,7 @@ def _show(options: argparse.Namespace) -> None:
     if not documents:
         print(f"no {options.collection} are recorded that match")
     for document in documents:
-        print(_LINES[options.collection](document))
+        print(printable(_LINES[options.collection](document)))
     if more and more > len(documents):
         print(f"the newest {len(documents)} of {more:,}; --limit 0 shows all")
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from components.progress import printable
 from components.settings import names_of
 from pipelines.commands.options import add_pipeline_options, stage_arguments
 
@@ -27,4 +28,4 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(decision, indent=1))
     else:
-        print(f"{decision['decision']}: version {decision['version']}; {'; '.join(decision['reasons'])}")
+        print(printable(f"{decision['decision']}: version {decision['version']}; {'; '.join(decision['reasons'])}"))

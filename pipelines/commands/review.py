@@ -54,7 +54,7 @@ def accept(options: argparse.Namespace) -> None:
     review = ReviewSet(run_home())
     for identity in options.ids:
         entry = review.accept(identity, options.label)
-        print(f"{entry.id}: accepted as {entry.claim}, {review.directory / entry.path}")
+        print(printable(f"{entry.id}: accepted as {entry.claim}, {review.directory / entry.path}"))
 
 
 def reject(options: argparse.Namespace) -> None:
@@ -62,4 +62,4 @@ def reject(options: argparse.Namespace) -> None:
     review = ReviewSet(run_home())
     for identity in options.ids:
         entry = review.reject(identity, options.reason)
-        print(f"{entry.id}: rejected, {review.directory / entry.path}")
+        print(printable(f"{entry.id}: rejected, {review.directory / entry.path}"))

@@ -10,6 +10,7 @@ from typing import Any
 from components.errors import InputError
 from components.evaluation_result import METRICS
 from components.home import run_home
+from components.progress import printable
 from pipelines.commands.invocation import called
 from pipelines.commands.options import add_pipeline_options, pipeline_arguments
 
@@ -108,7 +109,8 @@ def _in_words(result: dict[str, Any]) -> str:
         f"  records   {result['records']}",
     ]
     overview = os.path.relpath(result["pages"]["index"])
-    return "\n".join([*lines, "", "Next:", *_next_steps(result), "", f"Read on: {overview}"])
+    lines += ["", "Next:", *_next_steps(result), "", f"Read on: {overview}"]
+    return "\n".join(map(printable, lines))
 
 
 def _next_steps(result: dict[str, Any]) -> list[str]:

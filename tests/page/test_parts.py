@@ -51,6 +51,15 @@ def test_the_colours_of_a_plot_are_the_page_s():
     assert drawn == plots.figure(plot, "Title")
 
 
+def test_a_name_with_dollar_signs_is_no_formula():
+    plot, axes = plots.canvas()
+    axes.set(title="a$$b", xlabel=r"$\q$")
+    axes.plot([0], [0], label="$x_1$")
+    axes.legend()
+    drawn = plots.figure(plot, "Title")
+    assert all(name in drawn for name in ("a$$b", r"$\q$", "$x_1$"))
+
+
 def test_a_page_of_a_run_leads_to_the_others():
     about = run_pages.About("run-1", "2026-01-31 15:00 UTC", "0123456789ab", "d" * 12, "3")
     page = run_pages.bind("data", parts.page("Data", []), about)

@@ -1,8 +1,10 @@
 """The command `check`: every kind of input and output, exit codes, and names that cannot forge a line."""
 
+import contextlib
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ import pytest
 from components.prediction.inputs import gathered
 from components.prediction.tables import row
 from components.progress import printable
+from pipelines.commands.main import main
 
 
 def check(*arguments, **options):
@@ -100,3 +103,42 @@ def test_a_name_cannot_forge_a_line_or_an_escape_code():
     assert printable("a\nreal.jpg\x1b[2K") == "a\\nreal.jpg\\x1b[2K"
     assert printable("\udce9.jpg") == "\\udce9.jpg"
     assert printable("Фото 1.jpg") == "Фото 1.jpg"
+
+
+def test_names_that_attack_the_output_come_out_escaped_in_every_form(brightness_detector, asked_media, tmp_path):
+    """A newline and escape codes that forge a verdict, bytes that are no text, markup, on a strict standard output."""
+    place, out = tmp_path / "named", tmp_path / "out"
+    place.mkdir()
+    picture = (asked_media / "dark.png").read_bytes()
+    names = (b"a.png\nb.png  real  0.01\x1b[2K.png", b"\xff\xfe.png", b"[bold]<script>$x$.png", b"\xff.jpg")
+    for name in names:
+        with open(os.path.join(os.fsencode(place), name), "wb") as file:
+            file.write(picture if name.endswith(b"png") else b"no picture")
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    arguments = (place, place / "ab\x1b]0;title\x07\nsent.jpg", "--model", brightness_detector, "--no-delivery-test")
+    forms = {"": ("--parquet", out / "all.parquet", "--explain", out), "--csv": (), "--jsonl": ()}
+    for form, more in forms.items():
+        done = check(*arguments, *more, *filter(None, [form]), env=strict)
+        assert done.returncode == 4, done.stderr.decode()
+        written = done.stdout + done.stderr
+        assert not any(sign in written for sign in (b"\x1b", b"\x07"))
+        assert b"Traceback" not in written
+        if form == "--csv":
+            paths = [row["path"] for row in csv.DictReader(io.StringIO(done.stdout.decode()))]
+            assert len(paths) == 5
+        else:
+            lines = [line for line in done.stdout.decode().splitlines() if ".png" in line or ".jpg" in line]
+            assert len(lines) == 5
+            assert not any(line.startswith("b.png") for line in lines)
+    assert pq.read_table(out / "all.parquet").num_rows == 5
+    assert len(list(out.glob("*.html"))) == 3
+    assert all("<script>$" not in page.read_text() for page in out.glob("*.html"))
+
+
+def test_a_name_in_an_error_of_main_is_escaped(capsys):
+    for arguments in (["extract", "no\nsuch\x1b[2K", "--output", "x"], ["che\nck\x1b[2K"]):
+        with contextlib.suppress(SystemExit):
+            assert main(arguments) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "\x1b" not in line
+        assert "\\n" in line
