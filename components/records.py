@@ -25,12 +25,14 @@ from components.servers import timeout_s
 
 AT_ONCE = 1000  # documents in one request
 REPLACED_AT_ONCE = 100  # of those that are there and differ: some servers take a hundred times as long for these
+CACHE_KIB = 65536  # of SQLite: digests arrive in no order, and with its own 2 MiB each row reads pages anew
 URI, URI_FILE = "MONGODB_URI", "MONGODB_URI_FILE"
 DUPLICATE_KEY = 11000  # MongoDB's code
 STORE = "store"  # the MongoDB collection that says of which schema the others are
 
 Document = dict[str, Any]
 _encode = json.JSONEncoder(allow_nan=False).encode
+_SCALARS = {str, int, bool, type(None)}
 Where = Mapping[str, str | int | float | bool]
 
 
@@ -178,6 +180,7 @@ class SqliteRecords(Records):
         self.place = str(path)
         with self._reported():
             self._file = sqlite3.connect(path, timeout=timeout_s(), isolation_level=None)
+            self._file.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             if self.schema() == 0:
                 with self._transaction():
                     if self.schema() == 0:  # no other process was faster
@@ -186,7 +189,8 @@ class SqliteRecords(Records):
     def put_many(self, collection: str, documents: Iterable[Mapping[str, Any]]) -> None:
         """See `Records.put_many`; all of them or none."""
         with self._reported(), self._transaction():
-            rows = (_row(collection, document) for document in documents)
+            at = now()
+            rows = (_row(collection, document, at) for document in documents)
             self._file.executemany(
                 "INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at,"
                 " body = excluded.body WHERE json_remove(body, '$.at') <> json_remove(excluded.body, '$.at')",
@@ -197,7 +201,7 @@ class SqliteRecords(Records):
         """See `Records.append`."""
         with self._reported():
             try:
-                self._file.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", _row(collection, document))
+                self._file.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", _row(collection, document, now()))
             except sqlite3.IntegrityError as error:
                 raise DuplicateError(f"{collection} has a document {document['_id']!r}") from error
 
@@ -322,7 +326,8 @@ class MongoRecords(Records):
     def put_many(self, collection: str, documents: Iterable[Mapping[str, Any]]) -> None:
         """See `Records.put_many`."""
         known = self._database[_known(collection)]
-        plain = (_bson(collection, document) for document in documents)
+        at = now()
+        plain = (_bson(collection, document, at) for document in documents)
         while part := list(islice(plain, AT_ONCE)):
             last = {document["_id"]: document for document in part}
             if there := self._insert(known, list(last.values())):
@@ -361,7 +366,7 @@ class MongoRecords(Records):
 
         with self._reported():
             try:
-                self._database[_known(collection)].insert_one(_bson(collection, document))
+                self._database[_known(collection)].insert_one(_bson(collection, document, now()))
             except DuplicateKeyError as error:
                 raise DuplicateError(f"{collection} has a document {document['_id']!r}") from error
 
@@ -473,9 +478,9 @@ def _known(collection: str) -> str:
     return collection
 
 
-def _text(collection: str, document: Mapping[str, Any]) -> tuple[Document, str]:
+def _text(collection: str, document: Mapping[str, Any], at: str) -> tuple[Document, str]:
     """Return a document with its time, and the same as JSON, once it is what its collection holds."""
-    timed = {"at": now(), **document}
+    timed = {"at": at, **document}
     text = _encode(timed)
     try:
         validate(collection, timed)
@@ -484,13 +489,19 @@ def _text(collection: str, document: Mapping[str, Any]) -> tuple[Document, str]:
     return timed, text
 
 
-def _row(collection: str, document: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    timed, text = _text(collection, document)
+def _row(collection: str, document: Mapping[str, Any], at: str) -> tuple[str, str, str, str]:
+    timed, text = _text(collection, document, at)
     return collection, timed["_id"], timed["at"], text
 
 
-def _bson(collection: str, document: Mapping[str, Any]) -> Document:
-    return _stored(json.loads(_text(collection, document)[1]))
+def _bson(collection: str, document: Mapping[str, Any], at: str) -> Document:
+    timed = {"at": at, **document}
+    # What most documents of a large collection are needs no way through JSON, which costs more than all the rest.
+    flat = all(type(value) in _SCALARS for value in timed.values())
+    if flat and all(type(name) is str and "." not in name and "$" not in name for name in timed):
+        validate(collection, timed)
+        return timed
+    return _stored(json.loads(_text(collection, timed, at)[1]))
 
 
 def _value_of(field: str) -> str:
