@@ -53,13 +53,18 @@ def mongodb(tmp_path_factory):
 @pytest.fixture(scope="session")
 def ferretdb(tmp_path_factory):
     """The URI of a running FerretDB, another server of MongoDB's wire protocol: `make ferretdb` builds it."""
+    place = tmp_path_factory.mktemp("ferretdb")
+    with _server(ferretdb_command(ferretdb_binary(), place, port := _free_port()), port, place):
+        yield f"mongodb://127.0.0.1:{port}"
+
+
+def ferretdb_binary() -> Path:
+    """Return the server's program; skip the test where there is none."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     binary = next(iter(sorted(cache.glob("ai-vs-real/ferretdb-v1*"))), None)
     if binary is None:
         pytest.skip("needs FerretDB, which make ferretdb builds where Go is installed")
-    place = tmp_path_factory.mktemp("ferretdb")
-    with _server(ferretdb_command(binary, place, port := _free_port()), port, place):
-        yield f"mongodb://127.0.0.1:{port}"
+    return binary
 
 
 def ferretdb_command(binary, place, port):

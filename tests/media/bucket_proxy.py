@@ -2,8 +2,9 @@
 
 Run as `python bucket_proxy.py PORT_OF_THE_EMULATOR DIRECTORY`; prints its own port. DIRECTORY/behaviour, read anew at
 every request, holds a JSON object: `fail`: HTTP status of the answer to the first `times` requests of each address;
-`reset`: that they break off before an answer; `truncate`: that they break off in the middle of the body; `silent`: that
-nothing ever answers; `delay`: seconds before each answer. DIRECTORY/log has a line for each request that was passed on.
+`reset`: that they break off before an answer; `truncate`: that they break off in the middle of the body; `garbage`:
+that they bring other bytes; `after`: that the first so many requests of all are spared; `silent`: that nothing ever
+answers; `delay`: seconds before each answer. DIRECTORY/log has a line for each request that was passed on.
 """
 
 import http.client
@@ -30,7 +31,9 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(600)
         time.sleep(asked.get("delay", 0))
         key = (json.dumps(asked), self.path)
-        if asked.get("only", "") in self.path and SEEN[key] < asked.get("times", 0):
+        spared = SEEN[key[0]] < asked.get("after", 0)
+        SEEN[key[0]] += 1
+        if not spared and asked.get("only", "") in self.path and SEEN[key] < asked.get("times", 0):
             SEEN[key] += 1
             if "fail" in asked:
                 self.answer(asked["fail"], {}, b"{}")
@@ -51,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         connection.close()
         with open(ROOT / "log", "a") as log:
             log.write(f"{self.command} {self.headers.get('Range', '-')} {self.path}\n")
+        content = b"<" * len(content) if "garbage" in asked else content
         self.answer(answer.status, dict(answer.getheaders()), content, "truncate" in asked)
 
     do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 (the base class names them)

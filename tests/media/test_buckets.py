@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from servers import _free_port, _server
 
+from components.dataset import Dataset
 from components.errors import InputError
+from components.extraction.extract import extract
 from components.media import buckets
 from components.media.buckets import Buckets
 from components.media.pictures import MediaError
 
 pytestmark = pytest.mark.servers
+ALWAYS = 10**6  # times
 
 
 class Bucket:
@@ -105,13 +108,33 @@ def test_a_large_object_comes_in_ranges(bucket, monkeypatch):
     assert len({line.split()[1] for line in bucket.log() if "bytes=" in line}) == 5
 
 
-@pytest.mark.parametrize("how", [{"fail": 503, "times": 10**6}, {"silent": True}])
-def test_a_bucket_that_stays_away_is_a_line_within_the_bound(bucket, how):
+@pytest.mark.parametrize(
+    "how", [{"fail": 503, "times": ALWAYS}, {"silent": True}, {"garbage": True, "times": ALWAYS}, {"down": True}]
+)
+def test_a_bucket_that_stays_away_is_a_line_within_the_bound(bucket, monkeypatch, how):
     bucket.behave(**how)
+    if "down" in how:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{_free_port()}")
     begun = time.monotonic()
     with pytest.raises(InputError, match="run again once it answers"):
         Buckets().names("gs://media/set")
     assert time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize("how", [{"reset": True}, {"garbage": True}])
+def test_an_ingest_whose_bucket_dies_on_the_way_is_a_line_and_a_repeat_completes_it(bucket, tiny_media, tmp_path, how):
+    for path in sorted(tiny_media.rglob("*.jpg")):
+        bucket.put(f"tiny/{path.relative_to(tiny_media)}", path.read_bytes())
+    bucket.behave(**how, times=ALWAYS, after=30, only="download", test="dies")
+    begun = time.monotonic()
+    with pytest.raises(InputError, match="run again once it answers"):
+        extract("gs://media/tiny", tmp_path / "frames", view="resize32", tiers="clean")
+    assert time.monotonic() - begun < 30
+    assert list(tmp_path.iterdir()) == []
+    bucket.behave()
+    extract("gs://media/tiny", tmp_path / "frames", view="resize32", tiers="clean")
+    paths = Dataset(tmp_path / "frames").column("path").tolist()
+    assert sorted(paths) == sorted(path.relative_to(tiny_media).as_posix() for path in tiny_media.rglob("*.jpg"))
 
 
 def test_an_object_that_changes_after_it_was_listed_stops_the_run(bucket):
@@ -128,7 +151,7 @@ def test_an_object_that_changes_after_it_was_listed_stops_the_run(bucket):
 def test_no_bucket_no_permission_and_no_credentials_are_a_line_each(bucket, monkeypatch, tmp_path):
     with pytest.raises(InputError, match="no bucket nowhere"):
         Buckets().names("gs://nowhere/set")
-    bucket.behave(times=10**6, fail=403)
+    bucket.behave(times=ALWAYS, fail=403)
     with pytest.raises(InputError, match="Storage Object Viewer"):
         Buckets().names("gs://media/set")
     with pytest.raises(InputError, match="names no bucket"):

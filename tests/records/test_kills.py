@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import _free_port, _server, ferretdb_command
+from servers import _free_port, _server, ferretdb_binary, ferretdb_command
 
 from components.errors import InputError
 from components.records import open_records
@@ -66,11 +66,7 @@ def test_a_killed_server_loses_nothing_that_was_acknowledged(home, tmp_path, mon
     monkeypatch.setenv("AI_VS_REAL_SERVER_TIMEOUT_S", "5")
     port, rng = _free_port(), random.Random(1)
     if which == "ferretdb":
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        binary = next(iter(sorted(cache.glob("ai-vs-real/ferretdb-v1*"))), None)
-        if binary is None:
-            pytest.skip("needs FerretDB, which make ferretdb builds where Go is installed")
-        command = ferretdb_command(binary, tmp_path, port)
+        command = ferretdb_command(ferretdb_binary(), tmp_path, port)
     else:
         files = ["--data-dir", str(tmp_path), "--log-file", str(tmp_path / "log"), "--pid-file", str(tmp_path / "pid")]
         command = [str(Path(sys.executable).parent / "nx-27017"), "-p", str(port), *files]

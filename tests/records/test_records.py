@@ -1,8 +1,11 @@
 """One suite that every store must pass: SQLite, and servers of MongoDB's wire protocol."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 
@@ -223,6 +226,36 @@ def test_mongodb_that_does_not_answer_is_one_line_without_the_password(home, sil
     assert silent_address in message
     assert "secret" not in message
     assert "\n" not in message
+
+
+GARBAGE = {
+    "another protocol": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    "zeros": bytes(64),
+    "ones": b"\xff" * 64,
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_a_server_of_something_else_is_one_line_within_the_bound(home, monkeypatch, garbage):
+    def answer():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(garbage)
+
+    monkeypatch.setenv("AI_VS_REAL_SERVER_TIMEOUT_S", "1")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setenv("MONGODB_URI", f"mongodb://someone:s3cret@127.0.0.1:{listener.getsockname()[1]}")
+        begun = time.monotonic()
+        with pytest.raises(InputError, match="MongoDB at") as caught:
+            open_records()
+        assert time.monotonic() - begun < 10
+        listener.shutdown(socket.SHUT_RDWR)
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:27017", "mongodb://", "mongodb://a:b:c@d"])

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from servers import running_mlflow
+from servers import _free_port, running_mlflow
 
 from components import servers, tracking
 from components.errors import InputError
@@ -56,8 +57,43 @@ def dripping():
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.fixture
+def garbage():
+    """The address of a server whose every answer is a page, as a portal before the real one gives it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>Please log in</html>")
+
+        do_POST = do_GET  # noqa: N815 (the base class names it)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def nobody():
+    """An address where nothing listens."""
+    return f"127.0.0.1:{_free_port()}"
+
+
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("server", ["dripping", "silent_address"])
+@pytest.mark.parametrize(
+    "server",
+    [
+        "dripping",
+        "silent_address",
+        pytest.param("garbage", marks=pytest.mark.servers),
+        pytest.param("nobody", marks=pytest.mark.servers),
+    ],
+)
 def test_a_command_ends_with_one_line_and_without_the_password(request, server, home):
     address = request.getfixturevalue(server)
     uri = f"http://someone:p@ss/w?rd#@{address}"
