@@ -21,7 +21,7 @@ test-servers: install ## Run the tests that start real servers, browsers and clu
 	$(RUN)/pytest --dist loadfile -m servers tests
 
 .PHONY: lint
-lint: install ## Check style, and the types of the rooms that pyproject.toml names
+lint: install ## Check style and types
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy

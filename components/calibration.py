@@ -4,7 +4,7 @@ All is fitted on validation rows, clean and degraded, at the end of training; wh
 `components.detector` applies it. A probability means: of so many files of which half are fake, that share is fake.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,7 +110,7 @@ def fit(units: Units, logits: list[np.ndarray]) -> dict[str, dict[str, float]]:
     of_picture = units.kind[units.owner] == "picture"
     clips = np.flatnonzero(units.kind == "clip")
 
-    def rows(chosen: np.ndarray, lean: list[float]) -> np.ndarray:
+    def rows(chosen: np.ndarray, lean: Sequence[float] | np.ndarray) -> np.ndarray:
         owner = units.owner[chosen]
         features = [np.stack([one[chosen] / scale, np.ones(len(owner))], axis=1) for one in logits]
         return _fit_logistic(features, units.label[owner], 1 / np.bincount(units.owner)[owner], lean)

@@ -21,7 +21,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -337,7 +337,7 @@ class DatasetWriter:
         self._tables: list[pa.Table] = []
         self._rejections: list[dict[str, Any]] = []
         self._shards: list[tuple[str, int]] = []
-        self._file = None
+        self._file: BinaryIO | None = None
         self.card: dict[str, Any] = {}
 
     def __enter__(self) -> "DatasetWriter":
@@ -358,10 +358,11 @@ class DatasetWriter:
         """Add one row: its views, uint8, (tiers * views, size, size, 3), tier by tier, and its manifest entry."""
         if views.shape != self._stored_shape or views.dtype != np.uint8:
             raise ValueError(f"views are {views.dtype} {views.shape}, expected uint8 {self._stored_shape}")
-        if self._file is None or self._shards[-1][1] == self.shard_rows:
-            self._begin_shard()
+        file = self._file
+        if file is None or self._shards[-1][1] == self.shard_rows:
+            file = self._begin_shard()
         content = np.ascontiguousarray(views).data
-        self._file.write(content)
+        file.write(content)
         self._pixels.update(content)
         self._sums[-1].update(content)
         name, rows = self._shards[-1]
@@ -378,23 +379,24 @@ class DatasetWriter:
         self._tables.append(pa.Table.from_pylist(self._rows, schema=MANIFEST))
         self._rows = []
 
-    def _begin_shard(self) -> None:
+    def _begin_shard(self) -> BinaryIO:
         self._end_shard()
         name = f"{len(self._shards):05d}.npy"
-        self._file = open(self._part / "shards" / name, "wb")  # noqa: SIM115 (closed by _end_shard)
+        self._file = file = open(self._part / "shards" / name, "wb")  # noqa: SIM115 (closed by _end_shard)
         self._shards.append((name, 0))
         self._sums.append(xxhash.xxh3_128())
-        self._write_header(0)
+        self._write_header(file, 0)
+        return file
 
-    def _write_header(self, rows: int) -> None:
+    def _write_header(self, file: BinaryIO, rows: int) -> None:
         # numpy leaves room in the header for the first axis to grow, so it can be written again in place.
         header = {"descr": "|u1", "fortran_order": False, "shape": (rows, *self._stored_shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(file, header)
 
     def _end_shard(self) -> None:
         if self._file is not None:
             self._file.seek(0)
-            self._write_header(self._shards[-1][1])
+            self._write_header(self._file, self._shards[-1][1])
             self._file.close()
             self._file = None
 

@@ -259,10 +259,10 @@ def check_archive(path: Path) -> None:
         raise _unfit(directory, f"model.keras cannot be read ({type(error).__name__})") from error
     for part in _objects(config):
         if "class_name" in part:
-            name, module, registered = (part.get(key) for key in ("class_name", "module", "registered_name"))
+            named, module, registered = (part.get(key) for key in ("class_name", "module", "registered_name"))
             allowed = CLASSES.get(module, "").split() if module is None or isinstance(module, str) else []
-            if name not in allowed or registered not in (None, name):
-                raise _unfit(directory, f"model.keras holds {module}.{name}"[:200] + ", which no detector of ours has")
+            if named not in allowed or registered not in (None, named):
+                raise _unfit(directory, f"model.keras holds {module}.{named}"[:200] + ", which no detector of ours has")
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:

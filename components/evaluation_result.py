@@ -352,7 +352,7 @@ class Scores:
     @property
     def conditions(self) -> dict[str, list[float | None]]:
         """The probabilities by condition: clean, and under each degradation."""
-        return {CLEAN: self.probability, **self.degraded}
+        return {CLEAN: list(self.probability), **self.degraded}
 
 
 @dataclass(frozen=True)
@@ -514,7 +514,7 @@ class EvaluationResult:
         shared = {
             name: getattr(self, name) for name in ("dataset_digest", "rows_digest", "certificate", "audit", "note")
         }
-        champion = self.champion and Judged(self.champion, version=self.champion_version, **shared)
+        champion = Judged(self.champion, version=self.champion_version, **shared) if self.champion else None
         return Judged(self.candidate, **shared), champion
 
     @classmethod

@@ -65,7 +65,7 @@ class Familiarity:
     def save(self, directory: str | Path) -> None:
         """Write it beside a detector's card, there whole or not at all."""
         part = Path(directory) / f".{FILE}.part.npz"
-        np.savez(part, **self.arrays)
+        np.savez(part, allow_pickle=False, **self.arrays)
         os.replace(part, Path(directory) / FILE)
 
     @property

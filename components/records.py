@@ -316,7 +316,7 @@ class MongoRecords(Records):
         self.place = redact(uri)
         wait_ms = int(timeout_s() * 1000)
         with self._reported():
-            self._client = pymongo.MongoClient(
+            self._client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
                 uri, serverSelectionTimeoutMS=wait_ms, connectTimeoutMS=wait_ms, socketTimeoutMS=wait_ms
             )
             self._database = self._client.get_default_database("ai_vs_real")

@@ -89,7 +89,7 @@ def _masked_uri(match: re.Match[str]) -> str:
             return f"{scheme}:{slashes}{MASK}"
         rest = f"{MASK}@{place}" if at else rest
     path, mark, query = rest.partition("?")
-    end = re.search(r"[.,;:!)}\]']*$", query)[0]  # the sentence's, not the query's
+    end = query[len(query.rstrip(".,;:!)}]'")) :]  # the sentence's, not the query's
     if query != end:
         rest = f"{path}{mark}{MASK}{end}"
     return f"{scheme}:{slashes}{rest}"

@@ -259,7 +259,8 @@ def _read(name: str) -> list[Version]:
         pointed = dict(client.get_registered_model(name).aliases)
     except tracking.MissingError:
         pointed = {}
-    entries, token = [], None
+    entries: list[Any] = []
+    token = None
     while token != "":
         page = client.search_model_versions(f"name = '{name}'", 200, page_token=token)
         entries, token = entries + list(page), page.token or ""
@@ -307,7 +308,7 @@ def _remembered(path: Path, name: str) -> list[Version] | None:
 
 
 def _remember(path: Path, stamp: str, name: str, whole: list[Version]) -> None:
-    memory = {"stamp": stamp, "versions": {}}
+    memory: dict[str, Any] = {"stamp": stamp, "versions": {}}
     with suppress(OSError, ValueError, LookupError, TypeError):
         before = json.loads(_memory(path).read_text())
         memory = before if before["stamp"] == stamp else memory
@@ -369,8 +370,8 @@ def _requirements() -> list[str]:
     """Return what the shipped code needs, each as it is installed here, else as this package asks for it."""
     asked = {}
     for line in metadata.requires("ai-vs-real") or []:
-        name = re.match(r"[\w.-]+", line)[0].lower()
-        asked[name] = line.partition(";")[0].strip()
+        requirement = line.partition(";")[0].strip()
+        asked[re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()] = requirement
     pinned = []
     for name in SHIPPED_NEEDS:
         try:

@@ -206,7 +206,7 @@ def export(directory: str | Path, model: Any, units: Iterable[tuple[np.ndarray, 
     network = _converted(model, tensors, names, np.uint8)
     with tempfile.TemporaryDirectory(prefix=".runtime.", dir=directory) as part:
         ov.save_model(network, Path(part) / NETWORK, compress_to_fp16=False)
-        np.savez(Path(part) / SLOPES, **slopes)
+        np.savez(Path(part) / SLOPES, allow_pickle=False, **slopes)
         for name in FILES:
             os.chmod(Path(part) / name, 0o644)
             os.replace(Path(part) / name, directory / name)

@@ -58,7 +58,7 @@ def _imported(path: Path, source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import) and any(alias.name.split(".")[0] == OURS for alias in node.names):
             raise ValueError(f"{path}:{node.lineno} says import {OURS}; write from {OURS} import")
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == OURS:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == OURS:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 

@@ -361,7 +361,7 @@ def _experiment(client: Any) -> str:
     """
     path = database()
     place = (path.parent / "artifacts").as_uri() if path else None
-    names = [EXPERIMENT] if place is None else [EXPERIMENT, f"{EXPERIMENT} at {path.parent}"]
+    names = [EXPERIMENT, f"{EXPERIMENT} at {path.parent}"] if path else [EXPERIMENT]
     for name in names:
         experiment = client.get_experiment_by_name(name)
         if experiment is None:

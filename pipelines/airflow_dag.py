@@ -34,10 +34,10 @@ def call(*arguments: str) -> str:
         raise AirflowException(f"{COMMAND} is no command here; set AI_VS_REAL to the path of ai-vs-real")
     last = ""
     with subprocess.Popen([COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr:
+        for line in process.stderr or ():
             last = line.strip() or last
             print(last)
-        printed = process.stdout.read()
+        printed = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise AirflowException(last or f"{COMMAND} {arguments[0]} ended with {process.returncode}")
     return printed
@@ -58,7 +58,7 @@ class KubeflowRun(BaseOperator):
 
     template_fields = ("host", "arguments")
 
-    def __init__(self, *, host: str, arguments: list[str], **rest: Any):
+    def __init__(self, *, host: str, arguments: list[str] | str, **rest: Any):  # text until it is rendered
         super().__init__(**rest)
         self.host, self.arguments = host, arguments
 
@@ -113,7 +113,7 @@ def ai_vs_real_training() -> None:
     """Preprocess, train, judge and register, a task each; or all of it on Kubeflow. A task that fails fails the DAG."""
 
     @task.branch
-    def choose(params: dict[str, Any] | None = None) -> str:
+    def choose(params: Any = None) -> str:
         """Follow the form."""
         unknown = sorted(set(params["stages"]) - set(STAGES))
         if unknown:
@@ -125,7 +125,7 @@ def ai_vs_real_training() -> None:
     retried: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=RETRY_S)}
 
     @task(**retried)
-    def preprocess(params: dict[str, Any] | None = None, run_id: str | None = None) -> str:
+    def preprocess(params: Any = None, run_id: str = "") -> str:
         """Extract the views of the media, clean and split them; return the directory of the dataset."""
         place = directory_of(run_id)
         media = params["media"]
@@ -137,21 +137,21 @@ def ai_vs_real_training() -> None:
         return str(place / "dataset")
 
     @task(**retried)
-    def train(dataset: str, params: dict[str, Any] | None = None, run_id: str | None = None) -> str:
+    def train(dataset: str, params: Any = None, run_id: str = "") -> str:
         """Train a detector on the dataset; return its directory."""
         model = directory_of(run_id) / "model"
         stage(params, "train", dataset, "--output", model)
         return str(model)
 
     @task(**retried)
-    def evaluate(model: str, dataset: str, params: dict[str, Any] | None = None, run_id: str | None = None) -> str:
+    def evaluate(model: str, dataset: str, params: Any = None, run_id: str = "") -> str:
         """Judge the detector beside the champion; return the evaluation."""
         place = directory_of(run_id) / "evaluation"
         stage(params, "evaluate", model, dataset, "--output", place)
         return str(place / "evaluation.json")
 
     @task(**retried)
-    def register(model: str, evaluation: str, params: dict[str, Any] | None = None) -> None:
+    def register(model: str, evaluation: str, params: Any = None) -> None:
         """Register the detector, and promote it if it passes the gate."""
         print(stage(params, "register", model, evaluation))
 

@@ -232,7 +232,9 @@ def features(network: Any, data: Dataset, rows: np.ndarray) -> np.ndarray:
     """Compute the features of rows, averaged over their views: float32, (rows, features)."""
     out = np.empty((len(rows), network.output_shape[-1]), dtype=np.float32)
     runs = list(batches(np.arange(len(rows)), SCORED_AT_ONCE))
-    compute = backbone_features(network) if len(rows) else None
+    if not len(rows):
+        return out
+    compute = backbone_features(network)
     for run in follow(runs, "evaluate", "batches of features", len(runs)):
         views = data.views(rows[run])
         flat = views.reshape(-1, *views.shape[2:]).astype("float32")

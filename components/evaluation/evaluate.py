@@ -149,7 +149,7 @@ def _test_units(data: Dataset) -> Units:
     rows = data.rows("test")
     labels = set(data.column("label")[rows].tolist())
     if labels != {0, 1}:
-        content = {0: "real only", 1: "fake only"}.get(next(iter(labels), None), "nothing")
+        content = {0: "real only", 1: "fake only"}.get(next(iter(labels), -1), "nothing")
         raise InputError(
             f"the test split of {data.directory} holds {content}; it needs both labels: add media or split again"
         )

@@ -119,14 +119,15 @@ def _known(probabilities: np.ndarray) -> list[float | None]:
 def _answers(scorer: "Scorer", views: Dataset, units: Units, name: str) -> "Answers":
     applies = np.array([name == CLEAN or degradations.applies(name, kind) for kind in units.kind])
     logits = np.full(len(units.rows), np.nan, dtype=np.float32)
-    familiarity = np.full(len(units), np.nan) if scorer.familiarity and (name in views.tiers) else None
+    known = scorer.familiarity if name in views.tiers else None
+    familiarity = np.full(len(units), np.nan) if known else None
     chosen = units.only(applies)
     if not len(chosen):
         return Answers(logits, familiarity)
     if name in views.tiers:
         found, features = scorer.tier(views, chosen, name)
-        if familiarity is not None:
-            familiarity[applies] = scorer.familiarity.scores(of_units(features, chosen.owner), chosen.kind)[0]
+        if known is not None and familiarity is not None and features is not None:
+            familiarity[applies] = known.scores(of_units(features, chosen.owner), chosen.kind)[0]
     else:
         found = score_under(scorer.logits, views, chosen, np.full(len(chosen), name, dtype=object))
     logits[applies[units.owner]] = found
@@ -225,14 +226,16 @@ def _goals(parts: list[SliceResult], selective: Selective) -> Goals:
     clean = next(part.measures for part in parts if part.by == "all")
     degraded = [part for part in parts if part.by == "degradation" and part.enough]
     lowest = worst_slice(degraded)
-    accuracies = [part.measures.balanced_accuracy for part in degraded]
+    accuracies = [value for part in degraded if (value := part.measures.balanced_accuracy) is not None]
+    eces = [value for part in (clean, *(part.measures for part in degraded)) if (value := part.ece) is not None]
+    before, after = clean.balanced_accuracy, lowest.measures.balanced_accuracy if lowest else None
     return Goals(
         clean_balanced_accuracy=clean.balanced_accuracy,
         degraded_mean_balanced_accuracy=float(np.mean(accuracies)) if accuracies else None,
-        worst_degraded=lowest and lowest.name,
-        worst_degraded_to_clean=lowest and lowest.measures.balanced_accuracy / clean.balanced_accuracy,
-        ece_worst=max((measures.ece for measures in (clean, *(part.measures for part in degraded))), default=None),
-        error_at_80_to_full=selective.degraded and selective.degraded.ratio_80,
+        worst_degraded=lowest.name if lowest else None,
+        worst_degraded_to_clean=after / before if before and after is not None else None,
+        ece_worst=max(eces, default=None),
+        error_at_80_to_full=selective.degraded.ratio_80 if selective.degraded else None,
     )
 
 

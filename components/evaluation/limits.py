@@ -47,17 +47,17 @@ def _sample(evaluation: EvaluationResult) -> list[str]:
 def _alone(result: DetectorResult) -> list[str]:
     sentences = []
     balanced = result.overall.balanced_accuracy
-    if balanced < GOOD_ENOUGH:
+    if balanced is not None and balanced < GOOD_ENOUGH:
         sentences.append(
             f"Not for decisions of any kind as it stands: its balanced accuracy is {_percent(balanced)}, and guessing "
             "reaches 50 %."
         )
-    rates = {name: part.banded.false_positive_rate for name, part in result.selective.parts.items()}
-    worst = max(rates, key=lambda name: rates[name])
-    if rates[worst] > 0:
+    rates = [(part.banded.false_positive_rate or 0.0, name) for name, part in result.selective.parts.items()]
+    rate, worst = max(rates)
+    if rate > 0:
         where = "degraded real files" if worst == "degraded" else "real files"
         sentences.append(
-            f"Not as the only evidence against anyone: it calls {_percent(rates[worst])} of {where} fake, not counting "
+            f"Not as the only evidence against anyone: it calls {_percent(rate)} of {where} fake, not counting "
             "those where it is unsure."
         )
     return sentences
@@ -80,13 +80,19 @@ def _places(result: DetectorResult) -> list[str]:
 
 
 def _unseen(result: DetectorResult) -> list[str]:
-    left_out = [source for source in result.cross_source or [] if source.label == "fake"]
+    left_out = [
+        (unseen, seen, source.source)
+        for source in result.cross_source or []
+        if source.label == "fake"
+        and (unseen := source.unseen.roc_auc) is not None
+        and (seen := source.seen.roc_auc) is not None
+    ]
     if left_out:
-        worst = min(left_out, key=lambda source: source.unseen.roc_auc)
-        if worst.unseen.roc_auc < TRUSTED_UNSEEN_AUC:
+        unseen, seen, name = min(left_out)
+        if unseen < TRUSTED_UNSEEN_AUC:
             return [
-                f"Not for generators that it was not trained on: with {worst.source} left out of training, the ROC AUC "
-                f"on it falls from {worst.seen.roc_auc:.2f} to {worst.unseen.roc_auc:.2f}."
+                f"Not for generators that it was not trained on: with {name} left out of training, the ROC AUC "
+                f"on it falls from {seen:.2f} to {unseen:.2f}."
             ]
         return []
     fakes = [name for name, measures in result.by_source.items() if measures.n_fake]
@@ -96,15 +102,15 @@ def _unseen(result: DetectorResult) -> list[str]:
 
 
 def _unfamiliar(result: DetectorResult) -> list[str]:
-    measured = [source for source in result.cross_source or [] if source.wrong is not None]
+    measured = [(wrong, part.source) for part in result.cross_source or [] if (wrong := part.wrong) is not None]
     if not measured:
         return []
-    worst, mean = max(measured, key=lambda source: source.wrong), np.mean([source.wrong for source in measured])
-    if worst.wrong <= TRUSTED_WRONG:
+    (worst, source), mean = max(measured), float(np.mean([wrong for wrong, _ in measured]))
+    if worst <= TRUSTED_WRONG:
         return []
     return [
         f"Not for sources unlike those it was trained on: of a source left out of training it answers "
-        f"{_percent(mean)} wrongly on average, and {_percent(worst.wrong)} of {worst.source}."
+        f"{_percent(mean)} wrongly on average, and {_percent(worst)} of {source}."
     ]
 
 
@@ -127,7 +133,7 @@ def _probabilities(result: DetectorResult) -> list[str]:
     ]
     if not off:
         return []
-    off = sorted(off, key=lambda part: -part.measures.ece)
+    off = sorted(off, key=lambda part: -(part.measures.ece or 0))
     named = ", ".join(f"{part.words} (ECE {part.measures.ece:.2f})" for part in off[:4])
     return [f"Its probabilities are miscalibrated under: {named}."]
 
@@ -158,7 +164,8 @@ def _named(part: SliceResult, worst: bool) -> str:
 
 
 def _value(part: SliceResult) -> float:
-    return part.measures.balanced_accuracy
+    value = part.measures.balanced_accuracy
+    return float("nan") if value is None else value
 
 
 def _percent(share: float) -> str:

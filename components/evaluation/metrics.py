@@ -38,15 +38,15 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, threshold: float = 0.
     values = {
         "roc_auc": metrics.roc_auc_score(labels, probabilities) if both else None,
         "average_precision": metrics.average_precision_score(labels, probabilities) if both else None,
-        "balanced_accuracy": (accuracy_real + accuracy_fake) / 2 if both else None,
+        "balanced_accuracy": np.mean([accuracy_real, accuracy_fake]) if both else None,
         "accuracy": np.trace(confusion) / len(labels) if len(labels) else None,
         "accuracy_real": accuracy_real,
         "accuracy_fake": accuracy_fake,
         "ece": expected_calibration_error(labels, probabilities),
         "eer": equal_error_rate(labels, probabilities) if both else None,
     }
-    values = {name: None if value is None else float(value) for name, value in values.items()}
-    return Measures(n=len(labels), n_real=n_real, n_fake=n_fake, **values, confusion=confusion.tolist())
+    known: dict[str, float | None] = {name: None if value is None else float(value) for name, value in values.items()}
+    return Measures(n=len(labels), n_real=n_real, n_fake=n_fake, **known, confusion=confusion.tolist())
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
@@ -98,8 +98,8 @@ def calibration_by_chance(labels: np.ndarray, probabilities: np.ndarray, seed: i
     said = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-6, 1 - 1e-6)
     share = said * counts[1] / (said * counts[1] + (1 - said) * counts[0])
     drawn = np.random.default_rng(seed).random((CHANCE_DRAWS, len(said))) < share
-    errors = [expected_calibration_error(labels.astype(np.int64), said) for labels in drawn]
-    errors = [error for error in errors if error is not None]
+    measured = (expected_calibration_error(labels.astype(np.int64), said) for labels in drawn)
+    errors = [error for error in measured if error is not None]
     return float(np.quantile(errors, CHANCE_LEVEL)) if errors else None
 
 
@@ -130,7 +130,9 @@ def equal_error_rate(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(false_fake[before] + share * (false_fake[after] - false_fake[before]))
 
 
-def roc_points(labels: np.ndarray, probabilities: np.ndarray, limit: int = 200) -> tuple[list[float], ...]:
+def roc_points(
+    labels: np.ndarray, probabilities: np.ndarray, limit: int = 200
+) -> tuple[list[float], list[float], list[float]]:
     """Return the ROC curve in at most `limit` points, as plain finite floats.
 
     Returns:

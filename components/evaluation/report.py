@@ -43,8 +43,8 @@ def write_report(evaluation: EvaluationResult, data: Dataset, units: Units, mode
     overall, lowest = result.overall, result.worst_slice
     lead = (
         f"Judged on {overall.n:,} pictures and clips of the test split, none of them seen in training: "
-        f"{100 * overall.accuracy_real:.0f} % of the real media are called real, "
-        f"{100 * overall.accuracy_fake:.0f} % of the fakes are called fake."
+        f"{100 * (overall.accuracy_real or 0):.0f} % of the real media are called real, "
+        f"{100 * (overall.accuracy_fake or 0):.0f} % of the fakes are called fake."
     )
     if lowest:
         lead += f" The worst slice: {lowest.words}."
@@ -55,7 +55,7 @@ def write_report(evaluation: EvaluationResult, data: Dataset, units: Units, mode
                 {
                     "ROC AUC": overall.roc_auc,
                     "balanced accuracy": overall.balanced_accuracy,
-                    "balanced accuracy in the worst slice": lowest and lowest.measures.balanced_accuracy,
+                    "balanced accuracy in the worst slice": lowest.measures.balanced_accuracy if lowest else None,
                     "average precision": overall.average_precision,
                     "calibration error (ECE)": overall.ece,
                     **{f"ROC AUC from {name} alone": value for name, value in _shortcuts(evaluation).items()},
@@ -118,11 +118,11 @@ def _champion(evaluation: EvaluationResult) -> Markup:
 
 def _slices(evaluation: EvaluationResult) -> Markup:
     result, champion = evaluation.candidate, evaluation.champion
-    rows = []
+    rows: list[dict[str, Any]] = []
     for part in result.slices:
         key = "accuracy" if part.by == "label" else "balanced_accuracy"
         name = part.words + (f", against {part.against}" if part.against else "")
-        row = {
+        row: dict[str, Any] = {
             "slice": parts.lines(name, parts.badge("worst slice", "bad")) if part == result.worst_slice else name,
             "real": part.measures.n_real,
             "fake": part.measures.n_fake,
@@ -133,7 +133,7 @@ def _slices(evaluation: EvaluationResult) -> Markup:
         }
         if champion:
             old = champion.slice(part.name)
-            row["champion"] = old and old.measures.value(key)
+            row["champion"] = old.measures.value(key) if old else None
             row["change"] = change_badge(key, part.measures.value(key), row["champion"])
         rows.append(row)
     columns = {
@@ -148,7 +148,7 @@ def _slices(evaluation: EvaluationResult) -> Markup:
     }
     goals = result.goals
     retained = ""
-    if goals.worst_degraded:
+    if goals.worst_degraded and goals.worst_degraded_to_clean is not None:
         retained = (
             f" The worst degradation, {in_words(goals.worst_degraded)}, leaves "
             f"{100 * goals.worst_degraded_to_clean:.0f} % of the balanced accuracy on media as delivered."
@@ -274,7 +274,7 @@ def _abstention(result: DetectorResult) -> Markup:
     }
     band = selective.band
     promise = ""
-    if band.false_positive_rate is not None:
+    if band.false_positive_rate is not None and band.false_negative_rate is not None:
         promise = (
             f" The band was chosen on degraded validation media so that at most {100 * band.false_positive_rate:.0f} % "
             f"of the real media are called fake and {100 * band.false_negative_rate:.0f} % of the fakes real."

@@ -17,8 +17,10 @@ TIER_WORDS = {
     "hard": "second hand, as a screenshot, frame grab or thumbnail",
 }
 # What evaluation judges besides the tiers, from mild to hard within a kind; h264 is for frames of videos alone.
-SINGLE = ("jpeg:75", "jpeg:50", "jpeg:30", "webp:40", "scale:0.5", "scale:0.25", "blur:1", "blur:2")
-SINGLE += ("crop:0.8", "noise:5", "h264:23", "h264:35")
+SINGLE = (
+    *("jpeg:75", "jpeg:50", "jpeg:30", "webp:40", "scale:0.5", "scale:0.25", "blur:1", "blur:2"),
+    *("crop:0.8", "noise:5", "h264:23", "h264:35"),
+)
 EVALUATED = (*TIERS, *SINGLE)
 WORDS = {
     "jpeg": "JPEG at quality {}",

@@ -87,7 +87,7 @@ def draw(random: np.random.Generator, kind: str = "picture") -> str:
     names = [name for name in RANGES if applies(name, kind)]
     name = names[random.integers(len(names))]
     low, high, whole = RANGES[name]
-    strength = random.integers(low, high + 1) if whole else round(random.uniform(low, high), 3)
+    strength = random.integers(int(low), int(high) + 1) if whole else round(random.uniform(low, high), 3)
     return f"{name}:{strength}"
 
 
@@ -202,8 +202,8 @@ def _steps(name: str) -> list[tuple[str, float, str]]:
 
 def _encode(extension: str, flag: int) -> Callable[[np.ndarray, float, str], np.ndarray]:
     def through(pixels: np.ndarray, quality: float, _: str) -> np.ndarray:
-        _, encoded = cv2.imencode(extension, pixels[..., ::-1], [flag, round(quality)])
-        return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        encoded = cv2.imencode(extension, pixels[..., ::-1], [flag, round(quality)])[1]
+        return cv2.cvtColor(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
 
     return through
 
@@ -279,6 +279,6 @@ def _h264(pixels: np.ndarray, crf: int) -> np.ndarray:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(one), format="rgb24")))
         container.mux(stream.encode())
     kept.seek(0)
-    with av.open(kept, format="h264") as container:
+    with av.open(kept, mode="r", format="h264") as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return np.stack(decoded)[:, :height, :width]

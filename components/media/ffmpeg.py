@@ -77,7 +77,7 @@ class FFmpeg:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise MediaError("missing", error.strerror) from error
+            raise MediaError("missing", error.strerror or "") from error
         except (OSError, ValueError) as error:
             raise MediaError("unreadable", str(error)) from error
         try:
@@ -92,7 +92,10 @@ class FFmpeg:
         finally:
             os.close(descriptor)
         _allow(self._process.pid)
-        self._out = self._process.stdout.fileno()
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._stdout, self._stderr = self._process.stdout, self._process.stderr
+        self._out = self._stdout.fileno()
         with contextlib.suppress(AttributeError, OSError):  # Linux, within the user's limit: a frame in a few reads
             fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._ready = select.poll()
@@ -107,8 +110,8 @@ class FFmpeg:
         self._process.kill()
         self._process.wait()
         self._drain.join()
-        self._process.stdout.close()
-        self._process.stderr.close()
+        self._stdout.close()
+        self._stderr.close()
 
     def output(self) -> str:
         """Wait for the end and return what was written to standard output."""
@@ -141,7 +144,7 @@ class FFmpeg:
             if width * height > MAX_PIXELS:
                 raise MediaError("too large", f"{width} x {height} pixels, at most {MAX_PIXELS:,}")
             pixels = np.empty((height, width, 3), np.uint8)
-            if not self._fill(memoryview(pixels).cast("B")):
+            if not self._fill(pixels.data.cast("B")):
                 return
             try:
                 moment = self._times.get(timeout=PATIENCE_S)  # the filter prints it before the frame is written
@@ -152,7 +155,7 @@ class FFmpeg:
     def _listen(self) -> None:
         """Drain standard error; pick out the times that our own filter prints."""
         unit, times = Fraction(1), _times_of(self._filter)
-        for line in iter(lambda: self._process.stderr.readline(65536), b""):
+        for line in iter(lambda: self._stderr.readline(65536), b""):
             match = times.match(line)
             if not match:
                 self._log.append(line.decode("utf-8", "replace").replace("\r", "\n"))

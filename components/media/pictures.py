@@ -99,7 +99,7 @@ def open_image(path: str | Path) -> Image.Image | None:
     except UnidentifiedImageError:
         return None
     except FileNotFoundError as error:
-        raise MediaError("missing", error.strerror) from error
+        raise MediaError("missing", error.strerror or "") from error
     except Exception as error:  # a decoder may raise anything on a mutilated file
         raise media_error(error) from error
 
@@ -318,7 +318,7 @@ def _eight_bits(values: np.ndarray, scale: float) -> np.ndarray:
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
-        return ImageCms.applyTransform(image, _transform(profile, image.mode))
+        return ImageCms.applyTransform(image, _transform(profile, image.mode)) or image
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image  # a broken or foreign profile is ignored, as every viewer does
 

@@ -63,12 +63,13 @@ class Sampling:
     def parse(cls, text: str) -> "Sampling":
         """Read a policy such as "even:8", "rate:0.5" or "keyframes"."""
         match = re.fullmatch(r"(even|rate|keyframes)(?::(\d+(?:\.\d+)?))?", str(text))
-        amount = float(match[2] or AMOUNTS[match[1]]) if match else 0
-        if not 0 < amount <= 1000 or (match[1] != "rate" and amount != int(amount)):
+        kind = match[1] if match else ""
+        amount = float(match[2] or AMOUNTS[kind]) if match else 0
+        if not 0 < amount <= 1000 or (kind != "rate" and amount != int(amount)):
             raise InputError(
                 f"sampling is {text!r}; it must be even:N, rate:FRAMES_A_SECOND or keyframes:N, such as even:8"
             )
-        return cls(match[1], amount)
+        return cls(kind, amount)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.amount:g}"
@@ -133,7 +134,7 @@ def _descriptor(path: str | Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise MediaError("missing", error.strerror) from error
+        raise MediaError("missing", error.strerror or "") from error
     except (OSError, ValueError) as error:
         raise MediaError("unreadable", str(error)) from error
     try:
@@ -157,7 +158,8 @@ def _quarter_turns(container: Any, stream: Any) -> int:
 def _lacks_index(path: str | Path) -> bool:
     """Say whether a file is an MP4 or MOV that was cut off before its index, which encoders write at the end."""
     with open(path, "rb") as file:
-        size, boxes, at = os.fstat(file.fileno()).st_size, [], 0
+        boxes: list[bytes] = []
+        size, at = os.fstat(file.fileno()).st_size, 0
         while at + 8 <= size and len(boxes) < 100:
             file.seek(at)
             length, kind = struct.unpack(">I4s", file.read(8))
@@ -320,8 +322,9 @@ def read_animation(image: Image.Image, sampling: Sampling) -> Iterator[tuple[flo
     try:
         check_size(*image.size)
         wanted = None
-        if sampling.kind != "rate" and image.n_frames > sampling.amount:
-            wanted = {int((part + 0.5) * image.n_frames / sampling.amount) for part in range(int(sampling.amount))}
+        frames = getattr(image, "n_frames", 1)
+        if sampling.kind != "rate" and frames > sampling.amount:
+            wanted = {int((part + 0.5) * frames / sampling.amount) for part in range(int(sampling.amount))}
         clock, due = 0.0, 0.0
         for number, frame in enumerate(ImageSequence.Iterator(image)):
             frame.load()  # before its duration is known

@@ -92,7 +92,9 @@ def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
     return _scaled(pixels, (size, size), (left, top, left + side, top + side))
 
 
-def _scaled(pixels: np.ndarray, size: tuple[int, int], box: tuple[float, ...] | None = None) -> np.ndarray:
+def _scaled(
+    pixels: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
     """Resample to (width, height), the one way for all: antialiased bicubic.
 
     Down to twice the size, whole blocks of pixels are averaged, which is what a JPEG's reduced decoding does to it.
@@ -270,7 +272,7 @@ def _read(path: Path, sampling: Sampling, looks: "Looks") -> Iterator[tuple]:
     if image is not None:
         with image:
             about |= {"width": image.width, "height": image.height, "format": image.format}
-            about |= {"codec": image.format.lower()}
+            about |= {"codec": (image.format or "").lower()}
             yield from _frame_rows(read_animation(image, sampling), looks, about)
         return
     video = probe(path)
@@ -329,7 +331,7 @@ def _file_columns(path: Path) -> dict[str, Any]:
 def _row(pixels: np.ndarray, looks: Looks, about: dict[str, Any]) -> tuple[np.ndarray, dict]:
     pixels = np.ascontiguousarray(pixels)
     hashed = hashlib.sha256(repr(pixels.shape).encode())
-    hashed.update(pixels)
+    hashed.update(pixels.data)
     digest = hashed.hexdigest()
     gray = thumbnail(pixels)
     about |= {"pixel_sha256": digest, "perceptual_hash": perceptual_hash(gray), "thumbnail": gray.tobytes()}

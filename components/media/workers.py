@@ -28,7 +28,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -247,16 +247,16 @@ class _Process:
         self._lock = threading.Lock()
         self._abandoned = False
 
-    def start(self) -> None:
-        """Start the process where none runs, and wait until it is warm."""
-        if self._process is not None:
-            return
+    def start(self) -> IO[bytes]:
+        """Start the process where none runs, and wait until it is warm; return what requests are written to."""
+        if self._process is not None and self._process.stdin:
+            return self._process.stdin
         limits = (self._limits.processor_seconds, self._limits.memory_mb, self._large)
         command = [sys.executable, "-P", "-c", f"from {__name__} import work; work{limits}"]
         with self._lock:
             if self._abandoned:
                 raise _Ended
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -277,13 +277,14 @@ class _Process:
         if answer["kind"] != "ready":
             self.stop()
             raise RuntimeError(f"a process that reads media did not start: {answer['text']}")
+        assert process.stdin  # a pipe
+        return process.stdin
 
     def answers(self, request: bytes) -> Iterator[tuple[int, Any]]:
         """Yield (bytes, item) of one request; the process is replaced where it broke or grew old."""
         for attempt in range(2):
             try:
-                self.start()
-                self._process.stdin.write(struct.pack("<Q", len(request)) + request)
+                self.start().write(struct.pack("<Q", len(request)) + request)
                 break
             except OSError:  # it died while it had nothing to do
                 self.stop()
@@ -330,13 +331,14 @@ class _Process:
                 return
             _kill_group(process)
         process.wait()
-        process.stdin.close()
-        process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
 
     def _death(self) -> MediaError:
         process = self._process
         try:
-            code = process.wait(timeout=10)
+            code = process.wait(timeout=10) if process else 0
         except subprocess.TimeoutExpired:
             code = 0
         self.stop()
@@ -362,7 +364,7 @@ class _Process:
 
     def _exactly(self, size: int, deadline: float) -> bytearray:
         process = self._process
-        if process is None:
+        if process is None or process.stdout is None:
             raise _Ended
         out = process.stdout.fileno()
         data = bytearray(size)
@@ -416,9 +418,9 @@ def _packed(value: Any, buffers: list[Any]) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _unpacked(value: Any, buffers: list[np.ndarray]) -> Any:
-    """Undo `_packed`; `buffers` is used up."""
-    buffers = deque(buffers)
+def _unpacked(value: Any, arrays: Sequence[np.ndarray]) -> Any:
+    """Undo `_packed`."""
+    buffers = deque(arrays)
 
     def undo(part: Any) -> Any:
         match part:

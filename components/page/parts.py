@@ -329,6 +329,9 @@ def forest(rows: Sequence[Row], axis: str, guess: float = 0.5, high: float = 1.0
     def place(value: float) -> float:
         return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
 
+    def line(low: float, high: float) -> dict[str, float]:
+        return {"low": place(low), "width": round(place(high) - place(low), 2)}
+
     ticks = [(place(tick), f"{tick:.1f}") for tick in np.arange(round(low * 10), round(high * 10) + 1) / 10]
     drawn = [
         {
@@ -339,7 +342,9 @@ def forest(rows: Sequence[Row], axis: str, guess: float = 0.5, high: float = 1.0
                     "tone": mark.tone,
                     "value": place(mark.value),
                     "low": None if mark.low is None else place(mark.low),
-                    "width": None if mark.low is None else round(place(mark.high) - place(mark.low), 2),
+                    "width": None
+                    if mark.low is None or mark.high is None
+                    else round(place(mark.high) - place(mark.low), 2),
                 }
                 for mark in row.marks
             ],
@@ -390,6 +395,7 @@ def reading(value: Any) -> Any:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if isinstance(value, float | np.floating):
+        value = float(value)
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
     return value
 

@@ -68,16 +68,21 @@ def svg(plot: Any, label: str) -> Markup:
 
     content = io.StringIO()
     # Names are a user's: a dollar sign in one begins no formula.
-    styles = {"svg.fonttype": "none", "svg.hashsalt": "page", "font.family": ["sans-serif"], "text.parse_math": False}
+    styles: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "page",
+        "font.family": ["sans-serif"],
+        "text.parse_math": False,
+    }
     with matplotlib.rc_context(styles):
         for words in plot.findobj(matplotlib.text.Text):  # those that were made before
             words.set_parse_math(False)
         plot.savefig(content, format="svg", metadata={"Date": None}, transparent=True)
     text = content.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
-    width, height = (float(value) for value in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups())
+    ((width, height),) = re.findall(r'^<svg[^>]* viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     opening = Markup('<svg class="plot" role="img" aria-label="{}" viewBox="0 0 {} {}" xmlns:xlink="{}">').format(
-        label, f"{width:g}", f"{height:g}", "http://www.w3.org/1999/xlink"
+        label, f"{float(width):g}", f"{float(height):g}", "http://www.w3.org/1999/xlink"
     )
     for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name})")

@@ -94,4 +94,5 @@ def _row(part: SliceResult, ours: DetectorResult, theirs: DetectorResult | None,
 def _mark(part: SliceResult, tone: str) -> parts.Mark:
     interval = part.interval(WORST_BY)
     low, high = (interval.low, interval.high) if interval else (None, None)
-    return parts.Mark(part.measures.value(WORST_BY), low, high, tone=tone)
+    value = part.measures.value(WORST_BY)
+    return parts.Mark(float("nan") if value is None else value, low, high, tone=tone)

@@ -65,7 +65,8 @@ class Examiner:
         except BaseException:
             self.close()
             raise
-        self._threads, self._depths, self._loading = threads, None, threading.Lock()
+        self._threads, self._loading = threads, threading.Lock()
+        self._depths: Runtime | None = None
         self.card: Mapping[str, Any] = self._network.card
         self._view = ViewPolicy.parse(self.card["view"])
         self._sampling = Sampling.parse(self.card.get("sampling") or "even:8")
@@ -208,14 +209,14 @@ class Examiner:
         moment = worst.time_s if worst else None
         sampling = Sampling.parse(answer.receipt["sampling"] or str(self._sampling))
         with self._loading:  # the activations are large and seldom wanted
-            self._depths = self._depths or Runtime(self.directory, threads=self._threads, depths=True)
+            depths = self._depths = self._depths or Runtime(self.directory, threads=self._threads, depths=True)
         try:
             ((tiles, corners, pixels),) = self._workers.read(
                 read_tiles, path, self._view, self._delivery, sampling, moment
             )
         except MediaError:
             return answer
-        return replace(answer, heat_map=heat_map(self._depths, tiles, corners, pixels), heat_map_time_s=moment)
+        return replace(answer, heat_map=heat_map(depths, tiles, corners, pixels), heat_map_time_s=moment)
 
 
 class _Row:

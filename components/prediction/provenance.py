@@ -103,8 +103,11 @@ def _xmp(image: Any) -> list[dict[str, str]]:
     fields = []
     for name in XMP:
         # As an attribute, as an element, or as a reference; a parser of XML would be one more thing to attack.
-        patterns = rf'{name}="([^"]{{1,{LONGEST}}})"', rf"{name}>([^<]{{1,{LONGEST}}})<"
-        patterns += (rf'{name}[^>]{{0,200}}rdf:resource="([^"]{{1,{LONGEST}}})"',)
+        patterns = (
+            rf'{name}="([^"]{{1,{LONGEST}}})"',
+            rf"{name}>([^<]{{1,{LONGEST}}})<",
+            rf'{name}[^>]{{0,200}}rdf:resource="([^"]{{1,{LONGEST}}})"',
+        )
         matches = [match[1] for pattern in patterns if (match := re.search(pattern, text))]
         fields += [_field("XMP", name, value) for value in matches[:1]]
     return fields
@@ -115,9 +118,9 @@ def _iptc(image: Any) -> list[dict[str, str]]:
 
     info = IptcImagePlugin.getiptcinfo(image) or {}
     return [
-        _field("IPTC", name, info[key].decode("utf-8", "replace"))
+        _field("IPTC", name, value.decode("utf-8", "replace"))
         for key, name in IPTC.items()
-        if isinstance(info.get(key), bytes)
+        if isinstance(value := info.get(key), bytes)
     ]
 
 

@@ -161,7 +161,7 @@ def _page(answers: Sequence[Mapping[str, Any]]) -> str:
     folders: dict[str, list[Mapping[str, Any]]] = {}
     for answer in answers:
         folders.setdefault(answer["path"].rpartition("/")[0], []).append(answer)
-    receipt = next((answer["receipt"] for answer in read), {})
+    receipt: dict[str, Any] = next((answer["receipt"] for answer in read), {})
     return page.page(
         "Verdicts on a collection",
         [

@@ -9,8 +9,10 @@ from typing import Any, TextIO
 
 from components.progress import printable
 
-COLUMNS = ("path", "kind", "verdict", "probability", "reason", "error", "frames", "familiar", "c2pa", "suggests")
-COLUMNS += ("in_training", "model", "version", "digest")
+COLUMNS = (
+    *("path", "kind", "verdict", "probability", "reason", "error", "frames", "familiar", "c2pa", "suggests"),
+    *("in_training", "model", "version", "digest"),
+)
 COUNTED = ("real", "fake", "unsure", "unreadable")
 
 

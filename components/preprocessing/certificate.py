@@ -146,12 +146,13 @@ def _detail(thumbnails: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 def _aligned_correlation(one: np.ndarray, other: np.ndarray) -> float:
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
+    everywhere = np.full(one.shape[:2], 255, np.uint8)  # no pixel is masked
     best = 0.0
     for template, picture in ((one, other), (other, one)):  # the whole one must be searched for the cropped one
         for scale in (1.0, 0.95):
             start = np.array([[scale, 0, 15.5 * (1 - scale)], [0, scale, 15.5 * (1 - scale)]], dtype=np.float32)
             try:
-                alike, _ = cv2.findTransformECC(template, picture, start, cv2.MOTION_AFFINE, stop, None, 3)
+                alike, _ = cv2.findTransformECC(template, picture, start, cv2.MOTION_AFFINE, stop, everywhere, 3)
             except cv2.error:  # no alignment was found at all
                 continue
             best = max(best, alike)

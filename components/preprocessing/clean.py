@@ -174,7 +174,7 @@ def clean(frames: Frames, repair_split: bool = False, known: Links = NO_LINKS) -
     dropped = {int(row): ("blank", "nothing is to be seen") for row in np.flatnonzero(blank)}
     copies = _among(~blank, exact_duplicates(frames.column("pixel_sha256"), rank))
     near = near_duplicates(thumbnails, frames.column("perceptual_hash"), clusters(len(frames), *belongs, copies))
-    near = tuple(np.concatenate(side) for side in zip(near, known, strict=True))
+    near = (np.concatenate([near[0], known[0]]), np.concatenate([near[1], known[1]]))
     dropped |= _label_conflicts(path, label, clusters(len(frames), copies, near))
 
     alive = np.array([row not in dropped for row in range(len(frames))])
@@ -217,7 +217,7 @@ def _label_conflicts(path: np.ndarray, label: np.ndarray, cluster: np.ndarray) -
     # A file with one frame in doubt is in doubt as a whole.
     present = np.zeros((cluster.max() + 1, len(LABELS)), dtype=bool)
     present[cluster, label] = True
-    disputed = np.flatnonzero(present.all(axis=1)[cluster])
+    disputed = np.flatnonzero(np.all(present, axis=1)[cluster])
     other = {(cluster[row], label[row]): path[row] for row in disputed[::-1]}
     details = {
         path[row]: f"also labelled {LABELS[1 - label[row]]} as {other[cluster[row], 1 - label[row]]}"
@@ -234,7 +234,7 @@ def _among(alive: np.ndarray, link: Links) -> Links:
 
 def _partners(leaks: np.ndarray, rank: np.ndarray, component: np.ndarray, best: np.ndarray, *links: Links) -> list[int]:
     # The row that a leaking row repeats; where none does so directly, one of the same group.
-    partner = {}
+    partner: dict[int, int] = {}
     for one, other in (pair for link in links for a, b in zip(*link, strict=True) for pair in ((a, b), (b, a))):
         if rank[other] < rank[one]:
             partner.setdefault(int(one), int(other))

@@ -34,6 +34,8 @@ def preprocess(
     from components.preprocessing import preprocess as stage
 
     shards = [artifact.path for artifact in frames]
-    policies = {"balance": balance, "hold_out": hold_out, "audit": audit, "repair_split": repair_split}
-    card = stage.preprocess(shards, dataset.path, **policies, seed=seed, report=report.path)
+    card = stage.preprocess(
+        shards, dataset.path, balance=balance, hold_out=hold_out, audit=audit, repair_split=repair_split,
+        seed=seed, report=report.path,
+    )  # fmt: skip
     dataset.metadata["digest"] = card["digest"]

@@ -210,7 +210,7 @@ def _test(
 ) -> dict[str, Any]:
     auc = cross_validated_auc(list(features.values()), label, folds, bins=name == "metadata")
     error = None if auc is None else standard_error(auc, int((label == 1).sum()), int((label == 0).sum()))
-    exceeds = bool(counts and auc is not None and auc - SURE * error > threshold)
+    exceeds = bool(counts and auc is not None and error is not None and auc - SURE * error > threshold)
     alone = {} if name == "thumbnail" or auc is None else features
     offenders = [
         {"feature": key, "auc": cross_validated_auc([values], label, folds, bins=True)} | _typical(values, label)

@@ -119,7 +119,7 @@ def _place(
         certificate, missed = certify(joined.placed(rows, group, splits))
         if not len(missed):
             break
-        known = tuple(np.concatenate([old, rows[new]]) for old, new in zip(known, missed.T, strict=True))
+        known = (np.concatenate([known[0], rows[missed[:, 0]]]), np.concatenate([known[1], rows[missed[:, 1]]]))
     return cleaned, group, splits, certificate
 
 
@@ -176,7 +176,7 @@ def _counts(joined: Frames, rows: np.ndarray, splits: np.ndarray, group: np.ndar
     _, first = np.unique(joined.column("path")[rows], return_index=True)
     label = np.array(LABELS)[joined.column("label")[rows]]
     kind, source = joined.column("kind")[rows], joined.column("source")[rows]
-    result = {"rows": len(rows), "files": len(first), "groups": len(set(group)), "splits": {}}
+    result: dict[str, Any] = {"rows": len(rows), "files": len(first), "groups": len(set(group)), "splits": {}}
     for name in SPLITS:
         files = first[splits[first] == name]
         result["splits"][name] = {

@@ -32,7 +32,7 @@ def write_report(dataset: Dataset, frames: Frames, cleaned: Cleaned, path: Path)
     """
     card = dataset.card
     counts, certificate, audit = card["counts"], card["certificate"], card["audit"]
-    labels = Counter()
+    labels: Counter[str] = Counter()
     for name in SPLITS:
         labels.update(counts["splits"][name]["label"])
     shown = [

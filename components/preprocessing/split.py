@@ -150,7 +150,7 @@ def _give_every_split_both_labels(place: np.ndarray, has: np.ndarray, sizes: np.
         for target, split_name in enumerate(SPLITS):
             if (has[:, label] & (place == target)).any():
                 continue
-            movable = [number for number in np.flatnonzero(has[:, label]) if _can_leave(number, place, has)]
+            movable = [number for number in np.flatnonzero(has[:, label]) if _can_leave(int(number), place, has)]
             if not movable:
                 raise InputError(
                     f"label {name} has {int(has[:, label].sum())} groups of media, none can go to {split_name}: "

@@ -56,7 +56,7 @@ def _jpeg_quality(gray: np.ndarray) -> dict[str, float]:
     changes = []
     for quality in QUALITIES:
         _, encoded = cv2.imencode(".jpg", centre, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        again = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE).astype(np.float32)
+        again = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.float32)
         changes.append(np.log(1e-3 + np.mean((again - centre) ** 2)))
     blocks = gray[:size, :size].reshape(size // 8, 8, size // 8, 8).transpose(0, 2, 1, 3).astype(np.float32)
     cosine = _cosine()

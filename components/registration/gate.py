@@ -60,8 +60,9 @@ class Gate:
         first, *rest = (term.strip() for term in text.split(","))
         number = r"(\d+(?:\.\d+)?|\.\d+)"
         beat = re.fullmatch(rf"({'|'.join(BEATABLE)})\+{number}", first)
-        bounds = [re.fullmatch(rf"({'|'.join(BOUNDABLE)})(>=|<=){number}", term) for term in rest]
-        if not beat or not all(bounds):
+        matches = [re.fullmatch(rf"({'|'.join(BOUNDABLE)})(>=|<=){number}", term) for term in rest]
+        bounds = [term for term in matches if term]
+        if not beat or len(bounds) < len(rest):
             raise InputError(
                 f"gate {text!r} is not understood; write METRIC+MARGIN with one of {', '.join(BEATABLE)}, then floors "
                 f"and caps, also for {', '.join(name for name in BOUNDABLE if name not in BEATABLE)}, such as "
@@ -169,7 +170,7 @@ def _same_rows(challenger: Judged, champion: Judged) -> bool:
 
 def _better_on_the_mean(challenger: Judged, champion: Judged, gate: Gate) -> Check:
     names = sorted(set(challenger.result.scores.conditions) & set(champion.result.scores.conditions))
-    both = [_Scored(side.result, names, gate.metric) for side in (challenger, champion)]
+    both = _Scored(challenger.result, names, gate.metric), _Scored(champion.result, names, gate.metric)
     once = np.ones((1, len(both[0].groups)), "float32")
     ours, theirs = (scored.under(once)[:, 0] for scored in both)
     defined = np.isfinite(ours - theirs)
@@ -228,12 +229,13 @@ class _Scored:
 
 def _no_worse_at_its_worst(challenger: Judged, champion: Judged) -> Check:
     worst = challenger.result.worst_slice
-    theirs = worst and champion.result.slice(worst.name)
-    bounds = [part.interval(WORST_BY) if part else None for part in (worst, theirs)]
+    theirs = champion.result.slice(worst.name) if worst else None
     title = METRICS[WORST_BY].title
-    if not all(bounds):
+    our_interval = worst.interval(WORST_BY) if worst else None
+    their_interval = theirs.interval(WORST_BY) if theirs else None
+    if not worst or not our_interval or not their_interval:
         return Check("worst slice", False, f"no slice holds enough units to bound its {title}")
-    ours, bound = (interval.low for interval in bounds)
+    ours, bound = our_interval.low, their_interval.low
     passed = ours >= bound
     text = (
         f"on its worst slice, {worst.words}, the lower end of the interval of {title} is {ours:.4f}, "

@@ -173,7 +173,7 @@ class History:
             for alias, version in event["aliases"].items():
                 self._point(alias, version)
             newest = self._newest()
-            if newest["_id"] == event["_id"]:
+            if newest is None or newest["_id"] == event["_id"]:
                 break
             event = newest  # another process was faster: its event is the one that counts
         with suppress(DuplicateError):  # confirmed by another process that settled

@@ -231,7 +231,7 @@ def _record(records: Records, details: Mapping[str, Any], card: Mapping[str, Any
 
 def _numbers(result: DetectorResult | None) -> dict[str, Any] | None:
     """Return a result without the single scores: those are as many as the test has pictures."""
-    return result and {key: value for key, value in as_plain(result).items() if key != "scores"}
+    return {key: value for key, value in as_plain(result).items() if key != "scores"} if result else None
 
 
 def _digest(*parts: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -87,7 +88,7 @@ def _overall(challenger: Judged, champion: Judged | None) -> Markup:
         ours = challenger.result.overall.value(name)
         interval = everything.interval(name) if everything else None
         measure = parts.with_small(METRICS[name].title, METRICS[name].definition)
-        row = {"measure": measure, "challenger": with_interval(ours, interval)}
+        row: dict[str, Any] = {"measure": measure, "challenger": with_interval(ours, interval)}
         if champion:
             theirs = champion.result.overall.value(name)
             row |= {"champion": theirs, "change": change_badge(name, ours, theirs)}
@@ -97,7 +98,7 @@ def _overall(challenger: Judged, champion: Judged | None) -> Markup:
 
 
 def _slices(challenger: Judged, champion: Judged | None) -> Markup:
-    ours, theirs = challenger.result, champion and champion.result
+    ours, theirs = challenger.result, champion.result if champion else None
     rows = []
     for part in ours.slices:
         if part.measures.value(WORST_BY) is None or not theirs:

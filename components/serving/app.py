@@ -96,10 +96,10 @@ class Service:
             future = self.desk.submit(work)
         except BusyError as busy:
             raise HTTPException(429, str(busy), headers={"retry-after": str(busy.retry_after_s)}) from None
-        waiting = asyncio.wrap_future(future)
-        gone = asyncio.ensure_future(_hung_up(request))
+        waiting: asyncio.Future[Any] = asyncio.wrap_future(future)
+        gone: asyncio.Future[Any] = asyncio.ensure_future(_hung_up(request))
         try:
-            await asyncio.wait({waiting, gone}, timeout=self.bounds.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([waiting, gone], timeout=self.bounds.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 future.cancel()  # gives the place in the queue back; what is under way ends by its own bounds
                 raise HTTPException(504, f"no answer within {self.bounds.answer_seconds:g} s")
@@ -240,7 +240,8 @@ def _add_review(app: FastAPI, service: Service) -> None:
         note: Annotated[str, Form(max_length=LONGEST_NOTE, description="How you know.")] = "",
     ) -> dict[str, Any]:
         """Keep a file and the claim that its verdict is wrong, for somebody to review."""
-        if service.review is None:
+        review = service.review
+        if review is None:
             raise HTTPException(403, "this service keeps no files")
         try:
             said = json.loads(verdict)
@@ -253,7 +254,7 @@ def _add_review(app: FastAPI, service: Service) -> None:
         def keep() -> str:
             with _directory() as directory:
                 path = _saved(file, directory)
-                return service.review.add(path, claim, said, note, service.bounds.review_files).id
+                return review.add(path, claim, said, note, service.bounds.review_files).id
 
         try:
             return {"id": await asyncio.to_thread(keep)}

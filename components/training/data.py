@@ -134,9 +134,9 @@ class Batches(keras.utils.PyDataset):
 
 def degraded(views: np.ndarray, kinds: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Degrade a share of views, each in its own way; H.264, a process each, at one strength for all of a batch."""
-    names = [degradations.draw(rng, kind) if rng.random() < share else "" for kind in kinds]
-    video = next((name for name in names if name.startswith("h264")), "")
-    names = np.array([video if name.startswith("h264") else name for name in names], dtype=object)
+    drawn = [degradations.draw(rng, kind) if rng.random() < share else "" for kind in kinds]
+    video = next((name for name in drawn if name.startswith("h264")), "")
+    names = np.array([video if name.startswith("h264") else name for name in drawn], dtype=object)
     views = views.copy()
     for name in sorted(set(names) - {""}):
         views[names == name] = degradations.apply(name, views[names == name])

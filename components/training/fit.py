@@ -133,7 +133,7 @@ class _State(keras.callbacks.Callback):
         state = {"history": self.progress.history, "marks": marks, "stopped": bool(self.watched.stop_training)}
         arrays = {f"v{number}": np.asarray(variable) for number, variable in enumerate(self._variables())}
         part = self.file.with_suffix(".part.npz")
-        np.savez(part, state=json.dumps(state, default=float), **arrays)
+        np.savez(part, allow_pickle=False, state=np.array(json.dumps(state, default=float)), **arrays)
         os.replace(part, self.file)
 
 

@@ -182,7 +182,7 @@ class Phases:
         fit.solve_head(self.network, scaled, label, weight, draws, self.wanted.consistency)
         kernel, bias = self.network.get_layer("head_logit").get_weights()
         held = self._scaled(validation.arrays[0][: self.validation.samples])
-        metrics = {}
+        metrics: dict[str, float] = {}
         for prefix, rows, answer in (("", scaled, label), ("val_", held, self.validation.label)):
             logit = rows @ kernel[:, 0] + bias
             metrics |= {f"{prefix}loss": float(np.mean(np.logaddexp(0, logit) - answer * logit))}

@@ -77,7 +77,12 @@ class Settings:
 
 
 def train(
-    dataset: Path, output: Path, *, report: Path | None = None, work: Path | None = None, **settings: Any
+    dataset: str | Path,
+    output: str | Path,
+    *,
+    report: str | Path | None = None,
+    work: str | Path | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Train a detector and record the run in MLflow.
 
@@ -137,7 +142,7 @@ def train(
         run.log_dataset("dataset", rows.digest, str(dataset), "training", profile)
         if report:
             Path(report).write_text(curves.render(training.history, card))
-            run.log_file(report, "pages/training.html")
+            run.log_file(Path(report), "pages/training.html")
     shutil.rmtree(work, ignore_errors=True)
     say("train", f"done: validation AUC {card['validation']['auc']:.3f}, detector {card['digest'][:12]}")
     return card

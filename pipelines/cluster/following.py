@@ -85,13 +85,13 @@ def follow(
                 say(f"{step}: waits: {reason}")
         if run.state in FINAL or interval_s is None:
             failures = causes(client, run_id, pods, cluster) if run.state == "FAILED" else []
-            error = first_sentence(run.error.message or "") if run.error else ""
+            message = first_sentence(run.error.message or "") if run.error else ""
             if failures:
-                error = f"{failures[0].step}: {failures[0].message}"
+                message = f"{failures[0].step}: {failures[0].message}"
             return {
                 "state": run.state,
                 "final": run.state in FINAL,
-                "error": error,
+                "error": message,
                 "steps": steps,
                 "causes": [asdict(cause) for cause in failures],
             }

@@ -111,7 +111,7 @@ def mongodb(uri: str) -> Finding:
     import pymongo
 
     shown = re.sub(r"//[^@/]*@", "//", uri)
-    bounded = {} if "serverSelectionTimeoutMS" in uri else {"serverSelectionTimeoutMS": 5000}
+    bounded: dict[str, Any] = {} if "serverSelectionTimeoutMS" in uri else {"serverSelectionTimeoutMS": 5000}
     try:
         with pymongo.MongoClient(uri, **bounded) as client:
             probe = client.get_default_database("ai_vs_real")["doctor"]

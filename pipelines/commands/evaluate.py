@@ -42,5 +42,5 @@ def run(options: argparse.Namespace) -> None:
     path, report = output / "evaluation.json", output / "report.html"
     judging = {"test_degradations": wanted["test_degradations"], "leave_one_out": wanted["cross_source"]}
     judging |= {"families": wanted["families"]}
-    evaluate_against(champion, name, options.dataset, options.model, path, report, **judging)
+    evaluate_against(champion, name, options.dataset, options.model, str(path), str(report), **judging)
     print(path.read_text() if options.json else path)

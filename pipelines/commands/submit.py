@@ -100,7 +100,11 @@ def _submit(options: argparse.Namespace) -> int:
         default = package.name if schedule else f"{package.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         more = {"experiment": options.experiment, "name": options.name or default, "root": options.root}
         more |= {"schedule": schedule, "account": options.account}
-        document = {"host": server.place or "this cluster", "namespace": server.namespace, "pipeline": package.name}
+        document: dict[str, Any] = {
+            "host": server.place or "this cluster",
+            "namespace": server.namespace,
+            "pipeline": package.name,
+        }
         document |= {"version": package.version, **more, "parameters": arguments}
         if options.dry_run:
             print(json.dumps({**document, "documents": package.path.read_text().split("\n---\n")}, indent=1))

@@ -44,7 +44,7 @@ def scene(rng: np.random.Generator, size: int) -> np.ndarray:
         axes = tuple(int(n) for n in rng.integers(size // 16, size // 4, 2))
         shape = np.zeros(canvas.shape, np.float32)
         cv2.ellipse(shape, centre, axes, float(rng.uniform(0, 180)), 0, 360, (1.0, 1.0, 1.0), -1, cv2.LINE_AA)
-        canvas = canvas * (1 - shape) + shape * (0.6 * np.float32(colour) + 0.4 * canvas)
+        canvas = canvas * (1 - shape) + shape * (0.6 * np.asarray(colour, np.float32) + 0.4 * canvas)
     return np.clip(canvas, 0, 1)
 
 

@@ -186,8 +186,9 @@ def _replace(record: Any, changes: dict[str, Any], place: str) -> Any:
     for name, value in changes.items():
         if name not in kinds:
             raise InputError(f"{place} sets {name!r}; it may set {_names(record)}")
-        kind = {float: float | int}.get(kinds[name], get_origin(kinds[name]) or kinds[name])
-        if not isinstance(value, get_args(kinds[name]) if kind is UnionType else kind):
+        declared: Any = kinds[name]
+        accepted = {float: (float, int)}.get(declared) or get_origin(declared) or declared
+        if not isinstance(value, get_args(declared) if accepted is UnionType else accepted):
             raise InputError(
                 f"{place} sets {name} to {value!r}; it takes {kinds[name]}, such as {getattr(record, name)!r}"
             )
@@ -206,7 +207,7 @@ def cluster_for(path: Path | None = None) -> Cluster:
             over its `registry` and `tag`.
     """
     here = Cluster.read(path) if path else Cluster()
-    set_ = {"registry": os.environ.get("AI_VS_REAL_REGISTRY"), "tag": os.environ.get("AI_VS_REAL_TAG")}
+    set_: dict[str, Any] = {"registry": os.environ.get("AI_VS_REAL_REGISTRY"), "tag": os.environ.get("AI_VS_REAL_TAG")}
     return dataclasses.replace(here, **{name: value for name, value in set_.items() if value})
 
 
