@@ -56,7 +56,7 @@ def calibrate(
             conditions.append(np.array([degradations.draw(random, kind) for kind in units.kind], dtype=object))
         logits = [score_under(partial(logits_of, model), dataset, units, names) for names in conditions]
     calibration = fit(units, logits)
-    probabilities = np.stack([unit_probabilities({"calibration": calibration}, units, one) for one in logits])
+    probabilities = np.stack([unit_probabilities({"calibration": calibration}, units, values) for values in logits])
     return {
         "threshold": THRESHOLD,
         "calibration": calibration,
@@ -112,11 +112,11 @@ def fit(units: Units, logits: list[np.ndarray]) -> dict[str, dict[str, float]]:
 
     def rows(chosen: np.ndarray, lean: Sequence[float] | np.ndarray) -> np.ndarray:
         owner = units.owner[chosen]
-        features = [np.stack([one[chosen] / scale, np.ones(len(owner))], axis=1) for one in logits]
+        features = [np.stack([values[chosen] / scale, np.ones(len(owner))], axis=1) for values in logits]
         return _fit_logistic(features, units.label[owner], 1 / np.bincount(units.owner)[owner], lean)
 
     def together(lean: list[float]) -> np.ndarray:
-        features = [[clip_features(one[units.owner == clip] / scale) for clip in clips] for one in logits]
+        features = [[clip_features(values[units.owner == clip] / scale) for clip in clips] for values in logits]
         return _fit_logistic(features, units.label[clips], np.ones(len(clips)), lean)
 
     picture = rows(of_picture, [scale, 0.0])
@@ -146,7 +146,7 @@ def _fit_logistic(features: list[Any], labels: np.ndarray, shares: np.ndarray, l
     each = np.where(labels == 1, shares / shares[labels == 1].sum(), shares / shares[labels == 0].sum())
     weights = np.tile(each * shares.sum() / (2 * len(features)), len(features))
     signs = np.tile(2.0 * labels - 1, len(features))
-    table = np.concatenate([np.asarray(one, dtype=np.float64) for one in features])
+    table = np.concatenate([np.asarray(part, dtype=np.float64) for part in features])
 
     def loss(vector: np.ndarray) -> tuple[float, np.ndarray]:
         margin, away = signs * (table @ vector), vector - lean

@@ -242,7 +242,7 @@ def _read_card(directory: Path) -> dict[str, Any]:
 def _shards(directory: Path, card: dict[str, Any]) -> tuple[list[tuple[Path, int]], list[int]]:
     """Return path and offset of the rows, and the number of rows, of each shard, as its own header says."""
     views, *side = card["view_shape"]
-    found, counts, shape = [], [], (len(card["tiers"]) * views, *side)
+    shards, counts, shape = [], [], (len(card["tiers"]) * views, *side)
     for name in card["shards"]:
         path = directory / "shards" / name
         if Path(name).name != name or not stat.S_ISREG(os.lstat(path).st_mode) or path.parent.is_symlink():
@@ -255,9 +255,9 @@ def _shards(directory: Path, card: dict[str, Any]) -> tuple[list[tuple[Path, int
                 raise ValueError(f"shards/{name} holds {dtype} {rows}, not uint8 (rows, {', '.join(map(str, shape))})")
             if size != int(np.prod([int(n) for n in rows], dtype=object)):
                 raise ValueError(f"shards/{name} holds {size} bytes for {rows[0]} rows")
-            found.append((path, file.tell()))
+            shards.append((path, file.tell()))
             counts.append(rows[0])
-    return found, counts
+    return shards, counts
 
 
 _verified: set[tuple] = set()  # what this process has verified already: path, size and times of every file
@@ -296,9 +296,9 @@ def _checksum(path: Path, offset: int = 0, *others: Any) -> str:
 
 def _table(path: Path, schema: pa.Schema) -> pa.Table:
     table = pq.read_table(path)
-    lacking = [name for name in schema.names if name not in table.column_names]
-    if lacking:
-        raise ValueError(f"{path.name} has no column {lacking[0]}")
+    absent = [name for name in schema.names if name not in table.column_names]
+    if absent:
+        raise ValueError(f"{path.name} has no column {absent[0]}")
     return table.cast(schema) if table.schema.names == schema.names else table.select(schema.names).cast(schema)
 
 

@@ -28,14 +28,14 @@ def heat_maps(model: Any, pixels: np.ndarray) -> np.ndarray:
     trunk = keras.Model(model.inputs, [pool.input for pool in pools])
     head = keras.Model([pool.output for pool in pools], model.outputs[0])
     outputs = trunk.predict_on_batch(pixels.astype("float32"))
-    activations = [np.asarray(one) for one in (outputs if isinstance(outputs, list | tuple) else [outputs])]
-    averages = [one.mean(axis=(1, 2)) for one in activations]
+    activations = [np.asarray(output) for output in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+    averages = [output.mean(axis=(1, 2)) for output in activations]
     slopes = _slopes(head, averages)
     size = pixels.shape[2], pixels.shape[1]
     total = np.zeros(pixels.shape[:3], dtype=np.float32)
     for activation, slope in zip(activations, slopes, strict=True):
-        for number, one in enumerate(np.einsum("nhwc,nc->nhw", activation, slope)):
-            total[number] += cv2.resize(one.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+        for number, plane in enumerate(np.einsum("nhwc,nc->nhw", activation, slope)):
+            total[number] += cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     # A head that is not linear leaves an offset, which says nothing of places.
     logits = np.asarray(head.predict_on_batch(averages)).reshape(-1, 1, 1)
     return total - total.mean(axis=(1, 2), keepdims=True) + logits
@@ -48,14 +48,14 @@ def _slopes(head: Any, features: list[np.ndarray]) -> list[np.ndarray]:
     if keras.backend.backend() == "jax":
         import jax
 
-        return [np.asarray(one) for one in jax.grad(lambda inputs: head(inputs).sum())(features)]
+        return [np.asarray(part) for part in jax.grad(lambda inputs: head(inputs).sum())(features)]
     import tensorflow as tf
 
-    inputs = [tf.convert_to_tensor(one) for one in features]
+    inputs = [tf.convert_to_tensor(part) for part in features]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         total = tf.reduce_sum(head(inputs))
-    return [np.asarray(one) for one in tape.gradient(total, inputs)]
+    return [np.asarray(part) for part in tape.gradient(total, inputs)]
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray, strongest: float) -> np.ndarray:

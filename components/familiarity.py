@@ -161,15 +161,15 @@ def fit(
         "bias": np.float64(head[1]),
         "threshold": np.float64(lost),
     }
-    found = Familiarity(arrays)
-    raw = np.concatenate([found._raw(one)[0] for one in validation])
+    fitted = Familiarity(arrays)
+    raw = np.concatenate([fitted._raw(tier)[0] for tier in validation])
     kind_of = np.tile(kinds, len(validation))
     for kind in KINDS:
         own = raw[kind_of == kind] if (kinds == kind).sum() >= FEW else raw
         for number, name in enumerate(_TERMS):
             arrays[f"{name}_{kind}"] = np.sort(own[:, number])
-        found.arrays = arrays
-        arrays[f"both_{kind}"] = np.sort(found._both(own, kind))
+        fitted.arrays = arrays
+        arrays[f"both_{kind}"] = np.sort(fitted._both(own, kind))
     return Familiarity(arrays)
 
 

@@ -135,20 +135,20 @@ def content_of(file: str) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def model_in_words(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def model_in_words(trace: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a model's lineage as steps, each with its title and what is known of it."""
-    model, training, pipeline, data = (found[name] for name in ("model", "training", "pipeline", "data"))
+    model, training, pipeline, data = (trace[name] for name in ("model", "training", "pipeline", "data"))
     aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
     decided = f", {model['decision']}: {'; '.join(model['reasons'])}" if model["decision"] else ""
     made = f"{training['run'] or UNKNOWN}, {training['at'][:19]}" if training["at"] else training["run"] or UNKNOWN
     images = ", ".join(pipeline["images"]) or ("processes, no image" if pipeline["run"] else UNKNOWN)
-    media = found["media"]
+    media = trace["media"]
     splits = "; ".join(
         f"{split}: "
         + ", ".join(f"{count:,} {label} from {source}" for (label, source), count in sorted(counts.items()))
         for split, counts in _by_split(media).items()
     )
-    holds = {True: "holds", False: "DOES NOT HOLD", None: UNKNOWN}[found["certificate"]["holds"]]
+    holds = {True: "holds", False: "DOES NOT HOLD", None: UNKNOWN}[trace["certificate"]["holds"]]
     where = data["media"] if isinstance(data["media"], str) else ", ".join(data["media"])
     return [
         ("model", f"{model['name']} version {model['version']}{aliases}{decided}"),
@@ -158,44 +158,44 @@ def model_in_words(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("images", images),
         ("pipeline", f"{pipeline['digest'] or UNKNOWN}" + (f", run {pipeline['run']}" if pipeline["run"] else "")),
         ("data", f"version {data['version'] or UNKNOWN}, dataset {data['digest'] or UNKNOWN}"),
-        ("split", f"{holds}. {found['certificate']['text']}".strip()),
+        ("split", f"{holds}. {trace['certificate']['text']}".strip()),
         ("media", (f"{where}: " if where else "") + (splits or UNKNOWN)),
     ]
 
 
-def media_in_words(found: Mapping[str, Any]) -> list[str]:
+def media_in_words(trace: Mapping[str, Any]) -> list[str]:
     """Say in sentences which detectors learnt from media, and what must be trained again without them."""
-    if not found["datasets"]:
+    if not trace["datasets"]:
         return ["No dataset that is recorded holds it."]
-    lines = [f"{found['files']:,} file{'s' * (found['files'] != 1)} in {len(found['datasets'])} dataset(s):"]
-    for dataset in found["datasets"]:
+    lines = [f"{trace['files']:,} file{'s' * (trace['files'] != 1)} in {len(trace['datasets'])} dataset(s):"]
+    for dataset in trace["datasets"]:
         splits = ", ".join(f"{count:,} {split}" for split, count in dataset["splits"].items())
         lines.append(f"  dataset {dataset['digest'][:12]}, data version {dataset['version'] or UNKNOWN}: {splits}")
-    for model in found["models"]:
+    for model in trace["models"]:
         aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
         learnt = f"learnt from {model['trained']:,}" if model["trained"] else "learnt from none"
         lines.append(
             f"  {model['name']} version {model['version']}{aliases} {learnt}, was judged on {model['judged']:,}"
         )
-    if found["retrain"]:
-        lines.append(f"Without them these must be trained again: {', '.join(found['retrain'])}.")
+    if trace["retrain"]:
+        lines.append(f"Without them these must be trained again: {', '.join(trace['retrain'])}.")
     else:
         lines.append("No registered detector has learnt from them.")
     return lines
 
 
-def write_page(path: Path, found: Mapping[str, Any]) -> None:
+def write_page(path: Path, trace: Mapping[str, Any]) -> None:
     """Write a model's lineage as a page that a person reads, HTML."""
     from components.page.parts import details, page, section, table
 
-    model = found["model"]
-    rows = [{"step": title, "what": text} for title, text in model_in_words(found)]
+    model = trace["model"]
+    rows = [{"step": title, "what": text} for title, text in model_in_words(trace)]
     media = [
         {"split": entry["split"], "label": entry["label"], "source": entry["source"], "files": entry["count"]}
-        for entry in found["media"]
+        for entry in trace["media"]
     ]
     arguments = [
-        {"parameter": name, "value": str(value)} for name, value in sorted(found["pipeline"]["arguments"].items())
+        {"parameter": name, "value": str(value)} for name, value in sorted(trace["pipeline"]["arguments"].items())
     ]
     sections = [
         section("From the model to its media", table(rows), note="Each step is what the one above was made of or by."),

@@ -300,8 +300,8 @@ def _takes_over(model: Any) -> bool:
     )
 
 
-def _listed(found: Any) -> list[Any]:
-    return list(found) if isinstance(found, list | tuple) else [found]
+def _listed(outputs: Any) -> list[Any]:
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def _parts(pixels: np.ndarray) -> list[np.ndarray]:

@@ -125,12 +125,12 @@ def _answers(scorer: "Scorer", views: Dataset, units: Units, name: str) -> "Answ
     if not len(chosen):
         return Answers(logits, familiarity)
     if name in views.tiers:
-        found, features = scorer.tier(views, chosen, name)
+        scored, features = scorer.tier(views, chosen, name)
         if known is not None and familiarity is not None and features is not None:
             familiarity[applies] = known.scores(of_units(features, chosen.owner), chosen.kind)[0]
     else:
-        found = score_under(scorer.logits, views, chosen, np.full(len(chosen), name, dtype=object))
-    logits[applies[units.owner]] = found
+        scored = score_under(scorer.logits, views, chosen, np.full(len(chosen), name, dtype=object))
+    logits[applies[units.owner]] = scored
     return Answers(logits, familiarity)
 
 

@@ -382,7 +382,7 @@ def _answers(result: DetectorResult, data: Dataset, units: Units) -> Markup:
     places = {path: number for number, path in enumerate(units.path.tolist())}
     least = [places[path] for path in result.answers[0].least_familiar if path in places]
     pixels = data.views([_middle_row(units, unit) for unit in least])[:, 0]
-    pictures = [(parts.jpeg(one), units.source[unit]) for one, unit in zip(pixels, least, strict=True)]
+    pictures = [(parts.jpeg(picture), units.source[unit]) for picture, unit in zip(pixels, least, strict=True)]
     return parts.section(
         "What is answered, and what is unfamiliar",
         parts.table(rows, columns),

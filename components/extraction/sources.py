@@ -225,9 +225,9 @@ def _listed(media: str) -> list[MediaItem]:
 def _list_item(media: str, root: str, number: int, row: Any) -> MediaItem:
     columns = list(row) if isinstance(row, dict) else []
     unknown = [str(name) for name in columns if name not in LIST_COLUMNS]
-    lacking = [name for name in ("path", "label") if name not in columns]
-    if unknown or lacking:
-        what = f"unknown column {', '.join(unknown)}" if unknown else f"no column {' and '.join(lacking)}"
+    absent = [name for name in ("path", "label") if name not in columns]
+    if unknown or absent:
+        what = f"unknown column {', '.join(unknown)}" if unknown else f"no column {' and '.join(absent)}"
         raise InputError(
             f"media list {media} has {what} in entry {number}; it takes path, label, source, group and split"
         )

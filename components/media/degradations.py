@@ -177,7 +177,7 @@ def apply(name: str, pixels: np.ndarray) -> np.ndarray:
         if kind == "h264":
             frames = _h264(frames, round(value))
         else:
-            frames = np.stack([_ONE[kind](one, value, how) for one in frames])
+            frames = np.stack([_ONE[kind](frame, value, how) for frame in frames])
     return frames[0] if single else frames
 
 
@@ -275,8 +275,8 @@ def _h264(pixels: np.ndarray, crf: int) -> np.ndarray:
         options = {"crf": str(crf), "preset": "veryfast", "g": "1", "threads": "1"}
         stream = container.add_stream("libx264", rate=25, options=options)
         stream.height, stream.width, stream.pix_fmt = *even.shape[1:3], "yuv420p"
-        for one in even:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(one), format="rgb24")))
+        for frame in even:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
     kept.seek(0)
     with av.open(kept, mode="r", format="h264") as container:

@@ -44,7 +44,7 @@ class Disk:
 
         A link that leads out of the directory is named, so that it can be rejected by name, but not followed.
         """
-        found, seen = [], set()
+        paths, seen = [], set()
         for here, folders, files in os.walk(root, followlinks=True):
             real = os.path.realpath(here)
             visible = [name for name in folders if not name.startswith(".")] if real not in seen else []
@@ -52,9 +52,9 @@ class Disk:
             outside = [name for name in visible if name not in folders]
             if real not in seen:
                 names = [name for name in (*files, *outside) if not name.startswith(".")]
-                found += [Path(here, name).relative_to(root).as_posix() for name in names]
+                paths += [Path(here, name).relative_to(root).as_posix() for name in names]
             seen.add(real)
-        return found
+        return paths
 
     def inside(self, root: str, name: str) -> bool:
         """Say whether a name below a directory leads to something below it."""

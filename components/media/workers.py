@@ -429,11 +429,11 @@ def _unpacked(value: Any, arrays: Sequence[np.ndarray]) -> Any:
             case {"bytes": _}:
                 return buffers.popleft().tobytes()
             case {"tuple": parts}:
-                return tuple(undo(one) for one in parts)
+                return tuple(undo(entry) for entry in parts)
             case {"list": parts}:
-                return [undo(one) for one in parts]
+                return [undo(entry) for entry in parts]
             case {"dict": pairs}:
-                return {undo(name): undo(one) for name, one in pairs}
+                return {undo(name): undo(entry) for name, entry in pairs}
         return part
 
     return undo(value)

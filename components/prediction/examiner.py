@@ -208,7 +208,7 @@ class Examiner:
         worst = max(answer.timeline, key=lambda moment: moment.probability, default=None)
         moment = worst.time_s if worst else None
         sampling = Sampling.parse(answer.receipt["sampling"] or str(self._sampling))
-        with self._loading:  # the activations are large and seldom wanted
+        with self._loading:  # the activations are large and rarely wanted
             depths = self._depths = self._depths or Runtime(self.directory, threads=self._threads, depths=True)
         try:
             ((tiles, corners, pixels),) = self._workers.read(

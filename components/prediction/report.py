@@ -88,8 +88,8 @@ def _timeline(answer: Mapping[str, Any]) -> str:
 
 def _deliveries(answer: Mapping[str, Any]) -> str:
     rows = [
-        {"delivery": one["words"], "probability of fake": one["probability"], "says": one["verdict"]}
-        for one in answer["deliveries"]
+        {"delivery": delivery["words"], "probability of fake": delivery["probability"], "says": delivery["verdict"]}
+        for delivery in answer["deliveries"]
     ]
     return (
         parts.section(

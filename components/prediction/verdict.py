@@ -121,7 +121,7 @@ def decide(
     ]
     verdict = verdict_of(card, probability)
     side = FAKE if probability >= threshold else REAL
-    flips = [one.words for one in after if one.verdict != side]
+    flips = [delivery.words for delivery in after if delivery.verdict != side]
     reason = ""
     if not math.isfinite(probability):
         reason = "the detector's answer is not a number"
@@ -158,16 +158,16 @@ def segments_of(timeline: Sequence[Moment], high: float) -> list[Segment]:
         high: The probability from which a frame counts.
     """
     times = [moment.time_s for moment in timeline]
-    found: list[Segment] = []
+    segments: list[Segment] = []
     for number, moment in enumerate(timeline):
         if moment.probability < high:
             continue
         start = (times[number - 1] + times[number]) / 2 if number else times[0]
         end = (times[number] + times[number + 1]) / 2 if number + 1 < len(times) else times[number]
-        if found and abs(found[-1].end_s - start) < 1e-9:
-            last = found.pop()
+        if segments and abs(segments[-1].end_s - start) < 1e-9:
+            last = segments.pop()
             start, best = last.start_s, max(last.probability, moment.probability)
         else:
             best = moment.probability
-        found.append(Segment(start, end, best))
-    return found
+        segments.append(Segment(start, end, best))
+    return segments

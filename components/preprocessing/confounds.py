@@ -132,9 +132,9 @@ def audit(
     return {"verdict": verdict, "text": _text(exceeding), "policy": str(policy), "files": len(rows), "tests": tests}
 
 
-def refusal(found: Mapping[str, Any]) -> str:
+def refusal(audit: Mapping[str, Any]) -> str:
     """Return the one line that refuses a dataset whose audit failed."""
-    return f"the audit failed: {found['text']} (thresholds: --audit fail:NAME=AUC, or --audit warn to go on)"
+    return f"the audit failed: {audit['text']} (thresholds: --audit fail:NAME=AUC, or --audit warn to go on)"
 
 
 def _text(exceeding: list[dict[str, Any]]) -> str:
@@ -244,8 +244,8 @@ def _typical(values: np.ndarray, label: np.ndarray) -> dict[str, Any]:
             known = side[np.isfinite(side)]
             typical[name] = f"{np.median(known):.3g}" if len(known) else "none"
         else:
-            found, amounts = np.unique(side, return_counts=True)
-            typical[name] = f"{found[amounts.argmax()] or 'none'} ({100 * amounts.max() / len(side):.0f} %)"
+            values, amounts = np.unique(side, return_counts=True)
+            typical[name] = f"{values[amounts.argmax()] or 'none'} ({100 * amounts.max() / len(side):.0f} %)"
     return typical
 
 

@@ -94,12 +94,12 @@ def near_duplicates(thumbnails: np.ndarray, hashes: np.ndarray, together: np.nda
     """
     rows = np.flatnonzero(spread(thumbnails) >= PLAIN)
     queries = cropped_hashes(thumbnails[rows]).ravel()
-    found = [np.empty((0, 3), dtype=np.int64)]
+    parts = [np.empty((0, 3), dtype=np.int64)]
     for query, match in close_hashes(queries, hashes[rows], RADIUS):
         crop, left = np.divmod(query, len(rows))
         wanted = together[rows[left]] != together[rows[match]]
-        found.append(np.stack([rows[left[wanted]], rows[match[wanted]], crop[wanted]], axis=1))
-    candidates = np.concatenate(found)
+        parts.append(np.stack([rows[left[wanted]], rows[match[wanted]], crop[wanted]], axis=1))
+    candidates = np.concatenate(parts)
     same = _confirmed(thumbnails, candidates)
     pairs = np.unique(np.sort(candidates[same, :2], axis=1), axis=0)
     return pairs[:, 0], pairs[:, 1]

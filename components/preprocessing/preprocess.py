@@ -157,15 +157,16 @@ def _copy(
             writer.append(view, row | {"weight": float(amount)})
 
 
-def _files(joined: Frames, rows: np.ndarray, found: Cleaned, rejections: list[dict[str, Any]]) -> dict[str, Any]:
+def _files(joined: Frames, rows: np.ndarray, cleaned: Cleaned, rejections: list[dict[str, Any]]) -> dict[str, Any]:
     # What became of the files: found = files (kept) + duplicates_dropped + all of rejected. A clip that broke off is
     # kept for its good frames; near-duplicates are kept, in one split.
-    path, (left, right) = joined.column("path"), found.near
+    path, (left, right) = joined.column("path"), cleaned.near
     kept = set(path[rows])
-    reasons = Counter({one["path"]: one["reason"] for one in rejections if one["path"] not in kept}.values())
+    gone = {rejection["path"]: rejection["reason"] for rejection in rejections if rejection["path"] not in kept}
+    reasons = Counter(gone.values())
     near = np.isin(left, rows) & np.isin(right, rows)
     return {
-        "found": len({*path, *(one["path"] for one in joined.rejections)}),
+        "found": len({*path, *(rejection["path"] for rejection in joined.rejections)}),
         "duplicates_dropped": reasons.pop("exact duplicate", 0),
         "rejected": dict(sorted(reasons.items())),
         "near_duplicates_kept": len({*path[left[near]], *path[right[near]]}),

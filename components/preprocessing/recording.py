@@ -25,7 +25,7 @@ def _media(dataset: Dataset) -> Iterator[dict[str, Any]]:
     rejections = dataset.rejections.filter(pc.invert(pc.is_in(dataset.rejections["path"], files["path"])))
     for status, table in (("rejected", rejections), ("accepted", files)):
         for part in table.to_batches(max_chunksize=ROWS_AT_ONCE):
-            for found in part.to_pylist():
-                label = None if found["label"] is None else LABELS[found["label"]]
-                kept = {"status": status, "_id": f"{dataset.digest}/{found['path']}", "dataset": dataset.digest}
-                yield {**found, **kept, "label": label}
+            for entry in part.to_pylist():
+                label = None if entry["label"] is None else LABELS[entry["label"]]
+                kept = {"status": status, "_id": f"{dataset.digest}/{entry['path']}", "dataset": dataset.digest}
+                yield {**entry, **kept, "label": label}

@@ -184,12 +184,12 @@ class History:
         try:
             registry.set_alias(self.name, alias, version)
         except InputError:
-            if version in [one.version for one in registry.versions(self.name)]:
+            if version in [known.version for known in registry.versions(self.name)]:
                 raise
             # Deleted by hand since: there is nothing to point at, and `settle` records what it finds instead.
 
     def _version(self, version: str) -> registry.Version:
-        by_version = {one.version: one for one in registry.versions(self.name)}
+        by_version = {known.version: known for known in registry.versions(self.name)}
         if version not in by_version:
             raise InputError(f"{self.name} has no version {version!r}; it has {', '.join(by_version) or 'none'}")
         return by_version[version]

@@ -74,10 +74,10 @@ def compute(
         every = (batch for draw in range(draws) for batch in batches(draw))
         start = 0
         for batch in every:
-            found = forward(batch[0] if alone and isinstance(batch, list) else batch)
-            for array, one in zip(arrays, found if isinstance(found, list | tuple) else [found], strict=True):
-                count = len(one)
-                array[start : start + count] = np.asarray(one)
+            outputs = forward(batch[0] if alone and isinstance(batch, list) else batch)
+            for array, output in zip(arrays, outputs if isinstance(outputs, list | tuple) else [outputs], strict=True):
+                count = len(output)
+                array[start : start + count] = np.asarray(output)
             start += count
         for array in arrays:
             array.flush()
@@ -122,5 +122,5 @@ class CachedBatches(keras.utils.PyDataset):
 
     def __getitem__(self, number: int) -> tuple[Any, np.ndarray, np.ndarray]:
         chosen = self.source.chosen(number)
-        found = self.activations.read(self.first + chosen)
-        return found[0] if len(found) == 1 else tuple(found), *self.source.answers(chosen)
+        tensors = self.activations.read(self.first + chosen)
+        return tensors[0] if len(tensors) == 1 else tuple(tensors), *self.source.answers(chosen)

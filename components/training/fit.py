@@ -155,7 +155,7 @@ class _Progress(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in logs.items()}
         metrics["seconds"] = time.monotonic() - self.began
         self.report(epoch, metrics)
-        left = np.mean([one["seconds"] for one in self.history[-3:]]) * (self.epochs - epoch - 1)
+        left = np.mean([epoch_metrics["seconds"] for epoch_metrics in self.history[-3:]]) * (self.epochs - epoch - 1)
         say(
             "train",
             f"{self.phase} {epoch + 1}/{self.epochs}: loss {metrics['loss']:.3f}, "

@@ -60,15 +60,15 @@ def of_rows(network: keras.Model, dataset: Dataset, split: str) -> np.ndarray:
         runs = list(batches(rows, ROWS_AT_ONCE))
         for run in follow(runs, "train", f"batches of {split} features, {tier}", len(runs)):
             views = dataset.views(run, tier)
-            found = compute(views.reshape(-1, *views.shape[2:]).astype("float32"))[0]
-            parts.append(found.reshape(len(run), views.shape[1], -1).mean(axis=1))
+            computed = compute(views.reshape(-1, *views.shape[2:]).astype("float32"))[0]
+            parts.append(computed.reshape(len(run), views.shape[1], -1).mean(axis=1))
         tiers.append(np.concatenate(parts))
     return np.stack(tiers)
 
 
 def _of_units(dataset: Dataset, units: Units, split: str, rows: np.ndarray) -> np.ndarray:
     order = np.searchsorted(dataset.rows(split), units.rows)
-    return np.stack([familiarity.of_units(one[order], units.owner) for one in rows])
+    return np.stack([familiarity.of_units(tier[order], units.owner) for tier in rows])
 
 
 def head_of(network: keras.Model) -> tuple[np.ndarray, float]:

@@ -143,7 +143,9 @@ class Phases:
         if kept and self.wanted.fine_tune_epochs:
             high = model.boundary(self.network)
             pairs = zip(("train", "validation"), kept, (self.train, self.validation), strict=True)
-            kept = tuple(self._raise(f"{name}-head", low, high, one, source) for name, one, source in pairs)
+            kept = tuple(
+                self._raise(f"{name}-head", low, high, activations, source) for name, activations, source in pairs
+            )
             low = high
         self._fit("head", self.wanted.epochs, low, kept, draws)
 

@@ -47,11 +47,11 @@ def difference(repository: DataRepository, before: str, after: str) -> dict[str,
     return differences | {"words": in_words(differences)}
 
 
-def in_words(found: Mapping[str, Any]) -> list[str]:
+def in_words(change: Mapping[str, Any]) -> list[str]:
     """Say a difference in sentences, one a line."""
     lines = []
     for what in ("added", "removed"):
-        if entries := found[what]:
+        if entries := change[what]:
             parts = [f"{entry['count']:,} {entry['label']} from {entry['source']}" for entry in entries]
             lines.append(
                 f"{what.capitalize()}: {_files_of(sum(entry['count'] for entry in entries))}: {', '.join(parts)}."
@@ -61,9 +61,9 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
         ("relabelled", "with another label"),
         ("resourced", "with another source"),
     ):
-        if found[what]:
-            lines.append(f"{_files_of(found[what]).capitalize()} {text}.")
-    for move in found["moved"]:
+        if change[what]:
+            lines.append(f"{_files_of(change[what]).capitalize()} {text}.")
+    for move in change["moved"]:
         groups, names = move["groups"], ", ".join(move["names"])
         more = f" and {groups - len(move['names'])} more" if groups > len(move["names"]) else ""
         lines.append(

@@ -129,7 +129,7 @@ class DataRepository:
         listed = [self._read(path.stem) for path in self.folder.glob("*.dvc")]
         order = _git(self.root, "log", "--format=", "--name-only", "--", FOLDER, otherwise=None).splitlines()
         place = {name: number for number, name in reversed(list(enumerate(order)))}
-        return sorted(listed, key=lambda one: place.get(f"{FOLDER}/{one.version}.dvc", -1))
+        return sorted(listed, key=lambda version: place.get(f"{FOLDER}/{version.version}.dvc", -1))
 
     def find(self, text: str) -> str:
         """Return the whole name of a version, of which the begin is enough.
@@ -157,7 +157,7 @@ class DataRepository:
         Raises:
             InputError: There is no remote, it does not answer, refuses the credentials, or broke off.
         """
-        chosen = [self.find(version) for version in versions] or [one.version for one in self.versions()]
+        chosen = [self.find(version) for version in versions] or [kept.version for kept in self.versions()]
         if not chosen:
             raise InputError(f"{self.root} has no data version to push; make one with ai-vs-real data snapshot DATASET")
         with self._dvc(remote=True) as repo:
@@ -316,7 +316,7 @@ class DataRepository:
         except InputError:
             raise
         except Exception as error:  # of DVC's many libraries, each of which has its own
-            causes = [str(one) for one in _chain(error) if str(one)]
+            causes = [str(cause) for cause in _chain(error) if str(cause)]
             said = redact(": ".join(dict.fromkeys(causes)) or type(error).__name__).replace("\n", " ")
             raise InputError(
                 f"DVC in {self.root} failed: {said}; what was sent or fetched so far is kept: repeat the command "

@@ -12,19 +12,19 @@ class Finding:
     Attributes:
         what: The thing.
         ok: Whether it serves; None where that could not be seen from here.
-        found: What is there.
+        observed: What is there.
         needed: What would serve.
         fix: What to do; empty where nothing is to be done.
     """
 
     what: str
     ok: bool | None
-    found: str
+    observed: str
     needed: str = ""
     fix: str = ""
 
     def __post_init__(self):
-        object.__setattr__(self, "found", redact(self.found))
+        object.__setattr__(self, "observed", redact(self.observed))
 
     def __str__(self) -> str:
         """Return the finding as a line."""
@@ -34,7 +34,7 @@ class Finding:
             if self.ok
             else "".join(f"; {text}" for text in (self.needed and f"needs {self.needed}", self.fix) if text)
         )
-        return f"{mark}  {self.what}: {self.found}{rest}"
+        return f"{mark}  {self.what}: {self.observed}{rest}"
 
 
 def line_of(error: Exception) -> str:

@@ -87,12 +87,12 @@ def needs(pipeline: Path) -> list[Need]:
 
     specification, platforms = yaml.safe_load_all(pipeline.read_text())
     placed = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    found = []
+    findings = []
     for label, executor in specification["deploymentSpec"]["executors"].items():
         container, place = executor["container"], placed.get(label, {})
         asked = container.get("resources", {})
         gpu = asked.get("accelerator", {})
-        found.append(
+        findings.append(
             Need(
                 step=label.removeprefix("exec-"),
                 image=container["image"],
@@ -107,7 +107,7 @@ def needs(pipeline: Path) -> list[Need]:
                 pull_secrets=tuple(secret["secretName"] for secret in place.get("imagePullSecret", ())),
             )
         )
-    return found
+    return findings
 
 
 def _keys(entries: Iterable[Mapping[str, Any]], name: str, key: str) -> dict[str, tuple[tuple[str, ...], bool]]:
@@ -241,10 +241,10 @@ def _quotas(kubernetes: Kubernetes, wanted: list[Need]) -> Iterator[Finding]:
         hard, used = quota.status.hard or {}, quota.status.used or {}
         for name in sorted(set(asked) & set(hard)):
             left = float(parse_quantity(hard[name])) - float(parse_quantity(used.get(name, "0")))
-            found = f"{used.get(name, '0')} of {hard[name]} used"
+            observed = f"{used.get(name, '0')} of {hard[name]} used"
             what = f"quota {quota.metadata.name}, {name}"
             yield Finding(
-                what, left >= asked[name], found, f"{asked[name]:g} left for the largest step", "raise it, or wait"
+                what, left >= asked[name], observed, f"{asked[name]:g} left for the largest step", "raise it, or wait"
             )
 
 
@@ -346,8 +346,8 @@ def _named(kubernetes: Kubernetes, kind: str, read: Any, name: str, keys: tuple[
             raise
         return Finding(what, optional, missing, needed, fix)
     absent = [key for key in keys if not data.get(key)]
-    found = f"is missing {', '.join(absent)}" if absent else f"has {', '.join(keys)}"
-    return Finding(what, not absent, found, needed, fix)
+    observed = f"is missing {', '.join(absent)}" if absent else f"has {', '.join(keys)}"
+    return Finding(what, not absent, observed, needed, fix)
 
 
 def _images(kubernetes: Kubernetes, wanted: list[Need]) -> Iterator[Finding]:
@@ -365,14 +365,14 @@ def _images(kubernetes: Kubernetes, wanted: list[Need]) -> Iterator[Finding]:
 
 
 def _credentials(kubernetes: Kubernetes, pull_secrets: Iterable[str]) -> dict[str, tuple[str, str]]:
-    found = {}
+    accounts = {}
     for name in pull_secrets:
         secret = kubernetes.core.read_namespaced_secret(name, kubernetes.namespace)
         registries = json.loads(base64.b64decode(secret.data[".dockerconfigjson"]))["auths"]
         for registry, entry in registries.items():
             user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-            found[registry.removeprefix("https://").rstrip("/")] = (user, password)
-    return found
+            accounts[registry.removeprefix("https://").rstrip("/")] = (user, password)
+    return accounts
 
 
 def pullable(image: str, credentials: Mapping[str, tuple[str, str]]) -> Finding:

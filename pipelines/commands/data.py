@@ -72,17 +72,21 @@ def list_versions(options: argparse.Namespace) -> None:
     """List every version, the newest first."""
     versions = _repository(options).versions()
     if options.json:
-        cards = [{"version": one.version, "here": one.here, "counts": one.card.get("counts")} for one in versions]
+        cards = [
+            {"version": version.version, "here": version.here, "counts": version.card.get("counts")}
+            for version in versions
+        ]
         print(json.dumps(cards, indent=1))
         return
     if not versions:
         print("no version is there yet; make one with ai-vs-real data snapshot DATASET")
-    for one in versions:
-        counts = one.card["counts"]
+    for version in versions:
+        counts = version.card["counts"]
         splits = ", ".join(f"{name} {split['files']:,}" for name, split in counts["splits"].items())
-        where = "here" if one.here else "on the remote"
+        where = "here" if version.here else "on the remote"
         print(
-            f"{one.version}  {counts['files']:,} files ({splits}), {counts['rows']:,} rows, {one.card['view']}  {where}"
+            f"{version.version}  {counts['files']:,} files ({splits}), {counts['rows']:,} rows, "
+            f"{version.card['view']}  {where}"
         )
 
 

@@ -110,11 +110,11 @@ def test_every_check_passes_on_a_whole_cluster(on_cluster, command, capsys):
     code, findings = on_cluster()
     assert [item for item in findings.values() if item["ok"] is not True] == []
     assert code == 0
-    assert findings["Kubernetes API"]["found"].startswith("v1.34.4 at https://127.0.0.1")
-    assert findings["GPU node for train"]["found"] == "1 of 2, such as gpu-1"
-    assert findings["quota team, requests.cpu"]["found"] == "0 of 16 used"
-    assert findings["config map ai-vs-real-config"]["found"] == "has MLFLOW_TRACKING_URI"
-    assert findings["workspace"]["found"] == "a volume of 20Gi for each run, which group 10001 may write"
+    assert findings["Kubernetes API"]["observed"].startswith("v1.34.4 at https://127.0.0.1")
+    assert findings["GPU node for train"]["observed"] == "1 of 2, such as gpu-1"
+    assert findings["quota team, requests.cpu"]["observed"] == "0 of 16 used"
+    assert findings["config map ai-vs-real-config"]["observed"] == "has MLFLOW_TRACKING_URI"
+    assert findings["workspace"]["observed"] == "a volume of 20Gi for each run, which group 10001 may write"
     assert "FFmpeg" in findings
     assert command("--kubernetes") == 0
     assert re.fullmatch(r"All \d+ checks passed", capsys.readouterr().out.splitlines()[-1])
@@ -122,11 +122,11 @@ def test_every_check_passes_on_a_whole_cluster(on_cluster, command, capsys):
 
 def test_settings_and_weights_that_a_run_would_refuse_are_a_failure(command, capsys, tmp_path):
     code, findings = looked(capsys, command)
-    assert findings["settings"]["found"] == "accepted; efficientnetb0 from weights none"
+    assert findings["settings"]["observed"] == "accepted; efficientnetb0 from weights none"
     for arguments, words in ((["--gate", "best"], "gate 'best'"), (["--weights", tmp_path / "a.h5"], "a.h5")):
         code, findings = looked(capsys, command, *arguments)
         assert code == 1
-        assert words in findings["settings"]["found"]
+        assert words in findings["settings"]["observed"]
 
 
 @pytest.mark.servers
@@ -163,7 +163,7 @@ def test_a_gpu_node_that_does_not_fit_is_named_with_the_reason(whole, on_cluster
         whole.remove_node("gpu-1")
         whole.add_node("gpu-1", gpu=1, taints=[GPU_TAINT], labels={"pool": "gpu"})
     assert findings["GPU node for train"]["ok"] is ok
-    assert text in findings["GPU node for train"]["found"]
+    assert text in findings["GPU node for train"]["observed"]
     assert code == (1 if ok is False else 3)
 
 
@@ -173,9 +173,9 @@ def test_what_the_cluster_file_asks_for_is_looked_for(on_cluster, tmp_path):
     path.write_text("gpu_nodes: {pool: a100}\nspot: true\nworkspace_storage_class: fast\n")
     code, findings = on_cluster("--cluster", path)
     assert code == 1
-    assert "is missing the label cloud.google.com/gke-spot=true" in findings["GPU node for train"]["found"]
-    assert "is missing the label pool=a100" in findings["GPU node for train"]["found"]
-    assert (findings["storage class"]["ok"], findings["storage class"]["found"]) == (False, "there is standard")
+    assert "is missing the label cloud.google.com/gke-spot=true" in findings["GPU node for train"]["observed"]
+    assert "is missing the label pool=a100" in findings["GPU node for train"]["observed"]
+    assert (findings["storage class"]["ok"], findings["storage class"]["observed"]) == (False, "there is standard")
     path.write_text("workspace: ''\n")
     _, findings = on_cluster("--cluster", path)
     assert not {"storage class", "workspace"} & set(findings)
@@ -211,9 +211,9 @@ def test_what_is_used_up_or_missing_is_a_failure(whole, on_cluster):
         "config map ai-vs-real-config",
         "secret ai-vs-real-mongodb",
     }
-    assert findings["secret ai-vs-real-mongodb"]["found"] == "is missing MONGODB_URI"
-    assert findings["storage class"]["found"] == "no default among standard"
-    assert "which is fine" in findings["secret ai-vs-real-mlflow"]["found"]
+    assert findings["secret ai-vs-real-mongodb"]["observed"] == "is missing MONGODB_URI"
+    assert findings["storage class"]["observed"] == "no default among standard"
+    assert "which is fine" in findings["secret ai-vs-real-mlflow"]["observed"]
     assert "set env deployment/ml-pipeline COMPILED_PIPELINE_SPEC_PATCH=" in findings["workspace"]["fix"]
     assert code == 1
 
@@ -224,7 +224,7 @@ def test_what_may_not_be_looked_at_is_neither_passed_nor_failed(whole, context, 
     code, findings = looked(capsys, command, "--kubernetes")
     unknown = {what for what, item in findings.items() if item["ok"] is None}
     assert {"nodes", "quota", "images", "storage class", "workspace"} <= unknown
-    assert "nodes is forbidden" in findings["nodes"]["found"]
+    assert "nodes is forbidden" in findings["nodes"]["observed"]
     assert code == 3
     assert command("--kubernetes") == 3
     assert re.fullmatch(r"Of \d+ checks, \d+ could not be looked at", capsys.readouterr().out.splitlines()[-1])
@@ -234,13 +234,13 @@ def test_kubeflow_is_asked_for_its_version(kubeflow, command, capsys):
     kubeflow.token = "letmein"
     code, findings = looked(capsys, command, "--host", kubeflow.url)
     assert (code, findings["Kubeflow Pipelines"]["ok"]) == (1, False)
-    assert "does not let us in" in findings["Kubeflow Pipelines"]["found"]
+    assert "does not let us in" in findings["Kubeflow Pipelines"]["observed"]
     kubeflow.token = ""
     code, findings = looked(capsys, command, "--host", kubeflow.url)
-    assert findings["Kubeflow Pipelines"]["found"].endswith("answers, version unknown")
+    assert findings["Kubeflow Pipelines"]["observed"].endswith("answers, version unknown")
     kubeflow.release = "2.17.0"
     code, findings = looked(capsys, command, "--host", kubeflow.url)
-    assert (code, findings["Kubeflow Pipelines"]["found"][-14:]) == (0, "version 2.17.0")
+    assert (code, findings["Kubeflow Pipelines"]["observed"][-14:]) == (0, "version 2.17.0")
 
 
 class Registry(http.server.BaseHTTPRequestHandler):
@@ -281,11 +281,11 @@ def registry():
 def test_an_image_is_asked_for_as_a_node_would(registry):
     own = {registry: ("robot", "secret")}
     assert fitness.pullable(f"{registry}/public/image:1", {}).ok is True
-    assert fitness.pullable(f"{registry}/public/image:2", {}).found == "the registry answers 404"
+    assert fitness.pullable(f"{registry}/public/image:2", {}).observed == "the registry answers 404"
     assert fitness.pullable(f"{registry}/private/image:1", own).ok is True
     assert fitness.pullable(f"{registry}/private/image:1", {}).ok is None
     assert fitness.pullable(f"{registry}/private/image:1", {registry: ("robot", "wrong")}).ok is None
-    assert fitness.pullable("image:1", {}).found == "names no registry"
+    assert fitness.pullable("image:1", {}).observed == "names no registry"
 
 
 @pytest.mark.servers
@@ -304,7 +304,7 @@ def test_pull_secrets_of_the_cluster_are_used(whole, command, context, capsys, t
     pipeline = tmp_path / "tiny.yaml"
     pipeline.write_text(yaml.safe_dump_all([specification, platforms]))
     code, findings = looked(capsys, command, "--kubernetes", "--pipeline", pipeline)
-    assert (code, findings[f"image {image}"]["found"]) == (0, "can be pulled")
+    assert (code, findings[f"image {image}"]["observed"]) == (0, "can be pulled")
 
 
 BUCKETS = """
@@ -316,7 +316,7 @@ create_server("127.0.0.1", int(sys.argv[1]), True, default_bucket="media").run()
 
 @pytest.mark.servers
 def test_mongodb_must_let_us_write(mongodb):
-    assert services.mongodb(f"{mongodb}/records").found == f"{mongodb}/records answers and can be written"
+    assert services.mongodb(f"{mongodb}/records").observed == f"{mongodb}/records answers and can be written"
     finding = services.mongodb("mongodb://user:secret@127.0.0.1:1/records?serverSelectionTimeoutMS=100")
     assert finding.ok is False
     assert "secret" not in str(finding)
@@ -327,7 +327,7 @@ def test_mlflow_must_let_us_write(mlflow_server):
     assert services.mlflow(mlflow_server) == Finding("MLflow", True, f"{mlflow_server} answers and can be written")
     finding = services.mlflow("http://127.0.0.1:1")
     assert finding.ok is False
-    assert "Connection refused" in finding.found
+    assert "Connection refused" in finding.observed
 
 
 @pytest.mark.servers

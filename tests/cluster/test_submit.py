@@ -189,7 +189,7 @@ def test_waiting_survives_a_server_that_is_away_for_a_while(kubeflow, compiled, 
     assert command("gs://bucket/media", "--pipeline", compiled, "--wait") == 0
 
 
-def test_a_run_that_was_sent_before_is_told_and_followed(kubeflow, compiled, command, capsys):
+def test_a_run_submitted_before_is_reported_and_followed(kubeflow, compiled, command, capsys):
     kubeflow.script = [
         ("RUNNING", {"train": "RUNNING"}),
         ("RUNNING", {"train": "RUNNING"}),
@@ -276,7 +276,7 @@ def test_the_token_comes_from_a_file_or_the_environment(kubeflow, compiled, comm
 @pytest.mark.parametrize(
     ("front", "message"), [("older", "has no v2beta1 API"), ("login", "answers with a page, not with the API: a login")]
 )
-def test_another_kind_of_server_is_told_apart(kubeflow, front, message):
+def test_another_kind_of_server_is_recognised(kubeflow, front, message):
     kubeflow.front = front
     with pytest.raises(InputError, match=message):
         Server(kubeflow.url).connect()

@@ -40,7 +40,7 @@ def saved(directory, unfrozen):
     return Detector(directory)
 
 
-def test_a_generator_like_a_known_one_is_found_unseen_and_another_is_not(tinted, tmp_path):
+def test_an_unseen_generator_is_detected_only_if_it_resembles_a_known_generator(tinted, tmp_path):
     found = cross_source(saved(tmp_path / "detector", ["high"]), tinted, units_of(tinted, tinted.rows("test")))
     by_name = {part.source: part for part in found}
     assert set(by_name) == set(TINTS)

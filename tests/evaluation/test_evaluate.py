@@ -111,7 +111,7 @@ def test_a_file_that_is_gone_stops_a_champion_of_another_view_in_one_line(make_d
     assert "\n" not in str(error.value)
 
 
-def test_without_clips_nothing_is_said_of_video_compression(make_dataset, detector, tmp_path):
+def test_without_clips_the_page_is_silent_on_video_compression(make_dataset, detector, tmp_path):
     dataset = make_dataset(per_label=2, clips=0)
     found = evaluate(
         dataset, detector, tmp_path / "evaluation", report=tmp_path / "report", test_degradations="jpeg:50,h264:28"

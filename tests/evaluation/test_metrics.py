@@ -29,7 +29,7 @@ def test_one_class_leaves_the_ranking_undefined(label):
     assert metrics.roc_points(np.full(3, label), np.array([0.1, 0.6, 0.9])) == ([], [], [])
 
 
-def test_ece_is_zero_where_what_is_said_comes_true():
+def test_ece_is_zero_where_probabilities_match_frequencies():
     labels = np.repeat([0, 1, 0, 1], [8, 2, 2, 8])
     assert metrics.expected_calibration_error(labels, np.repeat([0.2, 0.8], 10)) == pytest.approx(0.0)
     assert metrics.expected_calibration_error(labels, np.repeat([0.1, 0.9], 10)) == pytest.approx(0.1)

@@ -130,7 +130,7 @@ def test_nothing_readable_is_an_error_and_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["sampling", "view", "delivery", "tiers", "shard"])
-def test_a_wrong_policy_is_told_before_any_work(media, tmp_path, policy):
+def test_a_wrong_policy_is_refused_before_any_work(media, tmp_path, policy):
     with pytest.raises(InputError, match=f"{policy} is 'nonsense'"):
         extract(str(media), tmp_path / "frames", **{policy: "nonsense"})
     assert not (tmp_path / "frames").exists()

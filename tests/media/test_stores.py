@@ -17,7 +17,7 @@ def test_a_file_is_found_in_its_directory_beside_its_list_or_by_its_own_path(tmp
             assert local.read_bytes() == b"a"
 
 
-def test_a_file_that_is_gone_is_told_with_where_it_was_looked_for(tmp_path):
+def test_the_error_for_a_missing_file_says_where_it_was_looked_for(tmp_path):
     with (
         pytest.raises(FileNotFoundError, match=r"real/a\.jpg.*" + tmp_path.name),
         fetched([str(tmp_path)], "real/a.jpg"),

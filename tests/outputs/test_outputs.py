@@ -31,7 +31,7 @@ def make(directory: Path, *names: str) -> Path:
         ([".hidden"], r"holds '\.hidden', which is not"),
     ],
 )
-def test_what_is_not_ours_is_never_replaced(tmp_path, names, message):
+def test_a_directory_of_the_user_is_never_replaced(tmp_path, names, message):
     place = make(tmp_path / "place", *names)
     for overwrite in (False, True):
         with pytest.raises(InputError, match=message) as caught, written(place, DATASET, overwrite=overwrite):

@@ -106,7 +106,7 @@ def test_auc_counts_ties_as_halves():
     assert roc_auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.2, 0.9])) == 0.875
 
 
-def test_the_shared_media_are_confounded_and_it_says_so(shared, tmp_path):
+def test_the_confounds_of_the_shared_media_are_reported(shared, tmp_path):
     lines = ["path,label,source"]
     for folder, label in (("real/ffhq", "real"), ("fake/sdxl", "fake"), ("fake/stylegan2", "fake")):
         lines += [f"{path},{label},{path.parent.name}" for path in sorted((shared / "media" / folder).iterdir())[:40]]

@@ -18,7 +18,7 @@ def three(registry_home, make):
     register(*make("third", 1.8, ("second", 2.5, "2")), model_name="detector", gate=GATE)
 
 
-def test_a_version_against_the_champion_is_what_the_gate_said(three, tmp_path):
+def test_comparing_a_version_with_the_champion_gives_the_numbers_of_the_gate(three, tmp_path):
     page = tmp_path / "pages" / "page.html"
     found = compare("detector", "3", gate=GATE, decision_page=page)
     assert (found["version"], found["other"], found["would_promote"]) == ("3", "2", False)

@@ -139,7 +139,7 @@ def test_what_was_rolled_back_is_not_promoted_by_a_pipeline_that_runs_again(hist
     assert register(*files, **gate)["reasons"] == ["it is the champion itself, version 2"]
 
 
-def test_a_champion_set_in_the_registry_itself_is_found_and_told(history, add):
+def test_a_champion_set_in_the_registry_itself_is_noticed_and_reported(history, add):
     first, second = add("a"), add("b")
     history.promote(first, "first")
     registry.set_alias(NAME, "champion", second)
@@ -161,7 +161,7 @@ def test_records_that_are_new_take_over_the_registry_as_it_is(history, add):
     assert kinds(history) == ["found"]
 
 
-def test_a_version_deleted_between_the_records_and_the_registry_is_told_of(history, add, monkeypatch):
+def test_a_version_deleted_between_the_records_and_the_registry_is_reported(history, add, monkeypatch):
     add("a"), add("b")
     history.promote("1", "first")
     history.settle()
@@ -178,7 +178,7 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_of_two_that_decide_at_once_one_is_told_to_look_again(history, add):
+def test_of_two_simultaneous_decisions_the_second_is_asked_to_look_again(history, add):
     add("a"), add("b")
     history.settle()
     with open_records() as records:

@@ -48,7 +48,7 @@ def test_a_home_elsewhere_registers_compares_and_fetches(way, registry_home, mak
     assert registry_home.exists() == (way == "copied")
 
 
-def test_artifacts_that_were_left_behind_are_said_at_once(registry_home, make, monkeypatch, tmp_path):
+def test_artifacts_left_behind_are_reported_at_once(registry_home, make, monkeypatch, tmp_path):
     register(*make("first"), model_name=NAME, gate=GATE)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -164,7 +164,7 @@ def test_a_wrong_password_a_dead_and_a_silent_remote_are_a_line_each_within_the_
     assert "cannot be reached" in fails(data.push)
 
 
-def test_what_differs_is_said_in_words_and_the_shards_are_not_fetched_for_it(tmp_path, repository, remote):
+def test_differences_are_described_in_words_without_fetching_shards(tmp_path, repository, remote):
     data = DataRepository(repository)
     before = data.snapshot(write_dataset(tmp_path / "a", FILES))
     changed = [file for file in FILES if file[0] != "real/cam/0.jpg"]
