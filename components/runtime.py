@@ -24,7 +24,8 @@ from components.units import units_of
 NETWORK, SLOPES = "runtime.xml", "runtime.npz"
 FILES = (NETWORK, "runtime.bin", SLOPES)
 HEAD_FEATURES = "head_features"  # the Keras layer whose output the head reads
-POOL_SQUARE = "head_pool_square_"  # begins the names of the Keras layers that average a depth's squares
+POOL = "head_pool_"  # begins the names of the Keras layers that average a depth
+POOL_SQUARE = "head_pool_square_"  # and of those that average its squares
 ROUNDING = 1e-5  # of a probability: what two orders of a sum differ by
 LARGEST_DIFFERENCE = 0.002  # of a probability from Keras's, on validation rows
 PROCESSOR = {
@@ -316,6 +317,8 @@ def _outputs_of(model: Any) -> tuple[list[str], list[Any], dict[str, np.ndarray]
     read = {layer.name: layer for layer in model.layers}.get(HEAD_FEATURES)
     features = read.output if read is not None else last[-1].input if last else model.outputs[0]
     pools = [layer for layer in model.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
+    # Backbones have averages of their own, such as EfficientNet's squeezes, which the head does not read.
+    pools = [pool for pool in pools if pool.name.startswith(POOL)] or pools
     depths = [pool.input for pool in pools if not pool.name.startswith(POOL_SQUARE)]
     slopes = _slopes(model, features, [int(depth.shape[-1]) for depth in depths])
     if not slopes:

@@ -9,6 +9,8 @@ import numpy as np
 from components.dataset import Dataset
 from components.detector import calibrated, clip_probability
 
+NOT_FOR_VIDEOS = "Not for videos"  # begins a detector's limits that say nothing of pictures
+
 
 @dataclass(frozen=True)
 class Units:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluation_result import DetectorResult, EvaluationResult, SliceResult
+from components.units import NOT_FOR_VIDEOS
 
 GOOD_ENOUGH = 0.80  # balanced accuracy
 TRUSTED_WRONG = 0.10  # share of a left-out source that is answered wrongly
@@ -117,9 +118,9 @@ def _unfamiliar(result: DetectorResult) -> list[str]:
 def _clips(result: DetectorResult) -> list[str]:
     clips = result.by_kind.get("clip")
     if not clips:
-        return ["Not for videos: the test split holds none."]
+        return [f"{NOT_FOR_VIDEOS}: the test split holds none."]
     if min(clips.n_real, clips.n_fake) < FEW_CLIPS:
-        return [f"Not for videos yet: it was judged on only {clips.n_real} real and {clips.n_fake} fake clips."]
+        return [f"{NOT_FOR_VIDEOS} yet: it was judged on only {clips.n_real} real and {clips.n_fake} fake clips."]
     return []
 
 

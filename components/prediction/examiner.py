@@ -20,6 +20,7 @@ from components.media.workers import LIMITS, Limits, Workers
 from components.prediction.provenance import read_provenance
 from components.prediction.verdict import UNSURE, Moment, Verdict, decide, segments_of
 from components.runtime import Runtime, verdict_of
+from components.units import NOT_FOR_VIDEOS
 
 # What happens to the file itself on its way; the answer must survive it.
 DELIVERIES = ("jpeg:75", "jpeg:40", "resize:0.5", "cut:0.8")
@@ -39,6 +40,7 @@ class Examiner:
         workers: Processes that read files; a pool of its own, of one process, if not given.
         reading: The bounds of one file in that pool.
         threads: Threads of one forward pass; 0 for as many as there are cores.
+        longest_s: Of a video, in seconds; a longer one is not read. 0 for any.
         engine: "runtime", or "keras": the reference, which needs TensorFlow.
 
     Raises:
@@ -54,6 +56,7 @@ class Examiner:
         workers: Workers | None = None,
         reading: Limits = LIMITS,
         threads: int = 0,
+        longest_s: float = 0.0,
         engine: str = "runtime",
     ):
         self.directory = Path(detector)
@@ -76,7 +79,7 @@ class Examiner:
         self._band = self.card.get("abstention") or {"low": threshold, "high": threshold}
         self._known = KnownMedia(self.directory)
         self._familiarity = _familiarity(self.directory)
-        self._limits = tuple(limits)
+        self._limits, self._longest_s = tuple(limits), longest_s
         self._receipt = {
             "model": "",
             "version": "",
@@ -145,7 +148,7 @@ class Examiner:
             provenance=self._provenance(path),
             nearest=[vars(known) for known in nearest],
             receipt={**self._receipt, "frames": len(rows), "sampling": str(sampling) if clip else ""},
-            limits=self._limits,
+            limits=tuple(limit for limit in self._limits if clip or not limit.startswith(NOT_FOR_VIDEOS)),
         )
         return self._explained(path, answer) if explain else answer
 
@@ -161,7 +164,7 @@ class Examiner:
         return list(self._rows(path, self._sampling)), self._sampling
 
     def _rows(self, path: str | Path, sampling: Sampling, conditions: Sequence[str] = (CLEAN,)) -> Iterator["_Row"]:
-        arguments = (path, self._view, sampling, self._delivery, conditions, self._whole)
+        arguments = (path, self._view, sampling, self._delivery, conditions, self._whole, self._longest_s)
         for views, about in self._workers.read(read_rows, *arguments):
             # Condition by condition, each as a row of its own.
             each = views.reshape(len(conditions), -1, *views.shape[1:])
@@ -227,11 +230,28 @@ class _Row:
 
 
 def read_rows(
-    path: str | Path, view: ViewPolicy, sampling: Sampling, delivery: Delivery, conditions: Sequence[str], whole: bool
+    path: str | Path,
+    view: ViewPolicy,
+    sampling: Sampling,
+    delivery: Delivery,
+    conditions: Sequence[str],
+    whole: bool,
+    longest_s: float = 0.0,
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Read the views of a file as training did; see `read_views`. It runs in a worker."""
+    """Read the views of a file as training did; see `read_views`. It runs in a worker.
+
+    Raises:
+        MediaError: The file gives no pixels, or is a video of more than `longest_s` seconds, where that is not 0.
+    """
     for views, about in read_views(path, view, sampling, delivery, conditions, whole=whole):
+        if longest_s and (seconds := _seconds(about)) > longest_s:
+            raise MediaError("too long", f"a video of {seconds:.0f} s; at most {longest_s:.0f} s are accepted")
         yield views, {key: about[key] for key in ("kind", "time_s", "perceptual_hash")}
+
+
+def _seconds(about: Mapping[str, Any]) -> float:
+    # Of the whole video by what its container says, else up to this frame.
+    return max(8 * about["bytes"] / about["bitrate"] if about["bitrate"] else 0.0, about["time_s"] or 0.0)
 
 
 class _Keras:

@@ -166,8 +166,14 @@ def _c2pa(path: Path, kind: str) -> dict[str, Any] | None:
         "problems": problems[:10],
         "signer": str(signature.get("issuer") or "")[:LONGEST],
         "signed_at": str(signature.get("time") or "")[:40],
-        "generator": str(manifest.get("claim_generator") or "")[:LONGEST],
+        "generator": _generator(manifest)[:LONGEST],
         "actions": [str(action.get("action", ""))[:120] for action in actions][:20],
         "source_types": source_types[:5],
         "suggests": "ai" if made_by_ai else "",
     }
+
+
+def _generator(manifest: dict[str, Any]) -> str:
+    # A line of text in claims of version 1, a list of names and versions since.
+    parts = [f"{part.get('name', '')} {part.get('version', '')}" for part in manifest.get("claim_generator_info") or []]
+    return str(manifest.get("claim_generator") or ", ".join(part.strip() for part in parts))

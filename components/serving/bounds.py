@@ -15,6 +15,7 @@ class Bounds:
         upload_seconds: From the first byte of a request to its last.
         answer_seconds: From a whole upload to its answer, the wait in the queue included.
         link_seconds: For the download of a link.
+        video_seconds: Duration of a video.
         read_seconds: For the decoding of one file, in a process of its own.
         read_megabytes: Memory of that process, in 2**20 bytes.
         at_once: Files that are examined at the same time.
@@ -27,6 +28,7 @@ class Bounds:
     upload_seconds: float = 120.0
     answer_seconds: float = 120.0
     link_seconds: float = 30.0
+    video_seconds: float = 3600.0
     read_seconds: float = 60.0
     read_megabytes: int = 520
     at_once: int = field(default_factory=lambda: max(1, os.cpu_count() or 1))

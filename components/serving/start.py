@@ -106,7 +106,8 @@ def application() -> Any:
     workers = Workers(bounds.at_once, reading)
 
     def open_examiner(selected: Selected) -> Examiner:
-        return Examiner(selected.directory, version=selected.version, limits=selected.limits, workers=workers)
+        more = {"version": selected.version, "limits": selected.limits, "longest_s": bounds.video_seconds}
+        return Examiner(selected.directory, workers=workers, **more)
 
     if options.model:
         champion = fixed(options.model, options.model_name, open_examiner)

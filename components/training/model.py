@@ -74,8 +74,11 @@ def _head(read: list[Any], spread: bool, dropout: float) -> Any:
     pooled = [pool(name=f"head_pool_{tap.name}")(tap.output) for tap in read]
     if spread:
         for tap, mean in zip(read, list(pooled), strict=True):
-            square = pool(name=f"head_pool_square_{tap.name}")(keras.ops.square(keras.ops.cast(tap.output, "float32")))
-            pooled.append(keras.ops.sqrt(keras.ops.maximum(square - keras.ops.square(mean), 0.0) + 1e-6))
+            # Of the distance from the mean: the mean square less the squared mean loses most of its digits where a
+            # channel hardly varies, and then two engines differ by more than the export allows.
+            apart = keras.ops.cast(tap.output, "float32") - keras.ops.reshape(mean, (-1, 1, 1, mean.shape[-1]))
+            square = pool(name=f"head_pool_square_{tap.name}")(keras.ops.square(apart))
+            pooled.append(keras.ops.sqrt(square + 1e-6))
     if len(pooled) == 1:
         features = layers.Identity(name="head_features")(pooled[0])
     else:

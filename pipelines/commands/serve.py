@@ -41,6 +41,13 @@ def add_parser(commands: Any) -> None:
         "--max-megabytes", type=float, default=default["megabytes"], metavar="N", help="size of a file (%(default)g)"
     )
     bounds.add_argument(
+        "--max-seconds",
+        type=float,
+        default=default["video_seconds"],
+        metavar="N",
+        help="duration of a video (%(default)g)",
+    )
+    bounds.add_argument(
         "--at-once", type=int, default=default["at_once"], metavar="N", help="files examined at a time (%(default)s)"
     )
     bounds.add_argument(
@@ -72,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
         from components.serving.start import Bounds, Options, serve
     except ImportError as error:
         raise InputError(f"{error.name} is missing; install ai-vs-real[serving]") from None
-    for name in ("at_once", "processes", "max_megabytes", "answer_seconds", "watch"):
+    for name in ("at_once", "processes", "max_megabytes", "max_seconds", "answer_seconds", "watch"):
         if getattr(options, name) <= 0:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name):g}; it must be above 0")
     if options.queue < 0:
@@ -80,6 +87,7 @@ def run(options: argparse.Namespace) -> None:
     hosts = tuple(options.allowed_host or (LOOPBACK if options.host in LOOPBACK else ()))
     bounds = Bounds(
         megabytes=options.max_megabytes,
+        video_seconds=options.max_seconds,
         at_once=options.at_once,
         queued=options.queue,
         answer_seconds=options.answer_seconds,

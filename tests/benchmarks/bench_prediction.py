@@ -52,8 +52,11 @@ def _write_pictures(folder: Path) -> list[Path]:
     random = np.random.default_rng(0)
     paths = [folder / f"{number:03d}.jpg" for number in range(FEW)]
     for path in paths:
-        coarse = random.integers(0, 256, (24, 32, 3)).astype(np.uint8)
-        Image.fromarray(coarse).resize((1024, 768), Image.Resampling.BICUBIC).save(path, quality=88)
+        coarse = Image.fromarray(random.integers(0, 256, (24, 32, 3)).astype(np.uint8))
+        smooth = np.asarray(coarse.resize((1024, 768), Image.Resampling.BICUBIC), np.float32)
+        # With a sensor's noise: what is perfectly smooth has no spread by which the features could be scaled.
+        noisy = np.clip(smooth + random.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(path, quality=88)
     return paths
 
 
@@ -61,7 +64,7 @@ def _detector(place: Path, backbone: str, weights: str, pictures: list[Path]) ->
     """Save a detector of the deep recipe whose head is drawn: its answers differ from file to file."""
     keras.utils.set_random_seed(0)
     network = training_model.build(backbone, weights, SIZE, depths=8, spread=True)
-    views = np.concatenate([ViewPolicy.parse(VIEW).views(np.asarray(Image.open(path))) for path in pictures[:2]])
+    views = np.concatenate([ViewPolicy.parse(VIEW).views(np.asarray(Image.open(path))) for path in pictures[:4]])
     read = keras.Model(network.inputs, network.get_layer("head_features").output)
     training_model.scale(network, [read.predict(views.astype("float32"), verbose=0)])
     head = network.get_layer("head_logit")
@@ -69,7 +72,7 @@ def _detector(place: Path, backbone: str, weights: str, pictures: list[Path]) ->
     head.set_weights([np.random.default_rng(1).normal(0, 0.02, shape).astype("float32"), np.zeros(1, "float32")])
     card = {"view": VIEW, "sampling": "even:16", "delivery": "as-is", "threshold": 0.5}
     detectors.save(place, network, card)
-    runtime.export(place, network, [(views[None, :9], "picture"), (views[None, 9:], "picture")])
+    runtime.export(place, network, [(views[None, :9], "picture"), (views[None, 9:18], "picture")])
     return network
 
 

@@ -55,6 +55,21 @@ def test_a_clip_is_answered_with_a_timeline_and_its_suspicious_part(examiner, as
     assert 0.8 <= segment.start_s <= 1.2 < segment.end_s
 
 
+def test_limits_are_those_of_the_kind_of_file(brightness_detector, asked_media):
+    limits = ["Not for X-rays.", "Not for videos yet: it was judged on only 3 real and 3 fake clips."]
+    with Examiner(brightness_detector, limits=limits) as examiner:
+        assert examiner.examine(asked_media / "dark.png").limits == ("Not for X-rays.",)
+        assert examiner.examine(asked_media / "clip.mp4").limits == tuple(limits)
+
+
+def test_a_video_that_is_too_long_is_not_read(brightness_detector, asked_media):
+    with Examiner(brightness_detector, longest_s=1.0) as examiner:
+        refused = examiner.examine(asked_media / "clip.mp4")
+        assert refused.verdict is None
+        assert refused.error == "too long: a video of 2 s; at most 1 s are accepted"
+        assert examiner.examine(asked_media / "dark.png").verdict == "real"
+
+
 def test_what_cannot_be_read_is_an_answer_too(examiner, asked_media, tmp_path):
     broken = examiner.examine(asked_media / "broken.jpg", name="theirs.jpg")
     assert (broken.path, broken.verdict, broken.probability) == ("theirs.jpg", None, None)

@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+import time
 
+import mlflow.pyfunc
 import numpy as np
 import pillow_heif
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image, ImageCms
 
+from components import registry
 from components.dataset import Dataset
 from components.detector import Detector
 from components.extraction.extract import extract
@@ -18,6 +22,8 @@ from components.media.view import Delivery, ViewPolicy
 from components.media.workers import Workers
 from components.prediction.examiner import Examiner, read_rows
 from components.prediction.scoring import score_files
+from components.serving.app import create_app
+from components.serving.champion import fixed
 
 SIZE = 64
 
@@ -81,7 +87,7 @@ def test_the_scored_pixels_are_those_of_training(fixtures, tmp_path, view, deliv
             assert np.array_equal(scored, frames.views(rows)), path
 
 
-def test_one_file_gets_one_number_from_every_door(brightness_detector, asked_media, tmp_path):
+def test_one_file_gets_one_number_from_every_door(registry_home, brightness_detector, asked_media, tmp_path):
     paths = [asked_media / name for name in ("bright.png", "gray.png", "clip.mp4")]
     with Examiner(brightness_detector) as examiner:
         asked = [examiner.examine(path).probability for path in paths]
@@ -91,6 +97,17 @@ def test_one_file_gets_one_number_from_every_door(brightness_detector, asked_med
     score_files(paths, brightness_detector, tmp_path / "shard.jsonl")
     by_pipeline = [json.loads(line) for line in (tmp_path / "shard.jsonl").read_text().splitlines()]
     assert [answer["probability"] for answer in by_pipeline] == asked
+    champion = fixed(str(brightness_detector), "ai-vs-real", lambda selected: Examiner(selected.directory))
+    with TestClient(create_app(champion, hosts=["testserver"])) as client:
+        while champion.served is None:
+            assert not champion.failures, champion.error
+            time.sleep(0.02)
+        uploads = [client.post("/api/verdicts", files={"file": path.read_bytes()}) for path in paths]
+    assert [answer.json()["probability"] for answer in uploads] == asked
+    champion.served.examiner.close()
+    version = registry.add_version("ai-vs-real", brightness_detector)
+    registered = mlflow.pyfunc.load_model(version.source).predict([path.read_bytes() for path in paths])
+    assert list(registered["probability"]) == asked
     reference = Detector(brightness_detector)
     pixels = ViewPolicy.parse(reference.card["view"]).views(np.asarray(Image.open(paths[0])))
     assert reference.probabilities(pixels[None])[0] == pytest.approx(asked[0], abs=1e-6)

@@ -74,6 +74,28 @@ def test_heat_maps_are_those_of_keras(deep):
     assert runtime.Runtime(directory).heat_maps(pixels) is None
 
 
+def test_heat_maps_read_the_depths_of_the_head_and_not_the_backbones_own_averages():
+    network = training_model.build("efficientnetb0", "none", SIZE, depths=3, spread=True)
+    head = network.get_layer("head_logit")
+    head.set_weights([np.full(part.shape, 0.1, np.float32) for part in head.get_weights()])
+    names, _, slopes = runtime._outputs_of(network)
+    assert names == ["logit", "features", "depth_0", "depth_1", "depth_2"]
+    assert len(slopes) == 6
+
+
+def test_the_spread_of_channels_that_hardly_vary_keeps_its_digits(deep):
+    _, network, _ = deep
+    flat = np.random.default_rng(2).normal(200, 0.5, (2, SIZE, SIZE, 3)).astype("float32")
+    features = network.get_layer(runtime.HEAD_FEATURES)
+    depths = [tensor for tensor in features.input]
+    taps = [layer.input for layer in network.layers if layer.name.startswith(runtime.POOL)]
+    activations = keras.Model(network.inputs, taps[: len(depths) // 2]).predict(flat, verbose=0)
+    spreads = keras.Model(network.inputs, depths[len(depths) // 2 :]).predict(flat, verbose=0)
+    for exact, spread in zip(activations, spreads, strict=True):
+        expected = np.sqrt(exact.astype("float64").var(axis=(1, 2)) + 1e-6)
+        np.testing.assert_allclose(spread, expected, rtol=1e-4)
+
+
 def test_features_for_training_are_those_of_keras(deep):
     _, network, _ = deep
     pixels = views(5, seed=5)[:, 0].astype("float32") + 0.25  # augmented pixels are no whole numbers
