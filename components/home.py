@@ -10,13 +10,21 @@ from components.progress import say
 VARIABLE = "AI_VS_REAL_HOME"
 
 
+def place() -> Path:
+    """Return where the run home is or will be: AI_VS_REAL_HOME, else `runs` in the current directory.
+
+    For who only reads: it need not exist, nor be writable.
+    """
+    return Path(os.environ.get(VARIABLE) or "runs").expanduser().absolute()
+
+
 def run_home() -> Path:
-    """Return the run home, made if need be: AI_VS_REAL_HOME, else `runs` in the current directory.
+    """Return the run home, made if need be; see `place`.
 
     Raises:
         InputError: Nothing can be written there.
     """
-    home = Path(os.environ.get(VARIABLE) or "runs").expanduser().absolute()
+    home = place()
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home, buffering=0) as probe:  # a full disk still makes empty files

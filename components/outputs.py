@@ -7,6 +7,7 @@ nothing else; anything else in it is somebody's.
 
 import contextlib
 import ctypes
+import errno
 import fnmatch
 import os
 import shutil
@@ -16,7 +17,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from components import processes
 from components.errors import InputError
+
+SUFFIX = ".unfinished"
+MARK = "unfinished.txt"
+OURS = "Written by ai-vs-real, process "
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,8 @@ def claim_page(path: str | Path, *, overwrite: bool) -> None:
 def written(directory: str | Path, kind: Kind, *, overwrite: bool = True) -> Iterator[Path]:
     """Give a new directory to write in, which takes the place of `directory` when the block ends without an error.
 
-    A process that is killed leaves the old or the new one, whole, and what it wrote so far under a hidden name.
+    A process that is killed leaves the old or the new one, whole, and what it wrote so far under a hidden name, which
+    whoever writes there next removes.
 
     Args:
         directory: Where it shall lie.
@@ -105,22 +112,65 @@ def written(directory: str | Path, kind: Kind, *, overwrite: bool = True) -> Ite
     directory = Path(directory)
     claim(directory, kind, overwrite=overwrite)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
+    with passing(f".{directory.name}.", directory.parent) as work:
+        part = work / "part"
+        part.mkdir()
         yield part
         claim(directory, kind, overwrite=overwrite)
-        os.chmod(part, 0o755)  # mkdtemp makes it private; other users of a shared volume must read it
-        _take_place(part, directory)
+        os.chmod(part, 0o755)  # whatever the mask: other users of a shared volume must read it
+        try:
+            _take_place(part, directory, overwrite)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            claim(directory, kind, overwrite=overwrite)  # which another process was faster to write
+            raise
+
+
+@contextlib.contextmanager
+def passing(prefix: str, place: str | Path | None = None) -> Iterator[Path]:
+    """Give a directory for the length of a block; `sweep` knows it by a mark, should this process be killed.
+
+    Args:
+        prefix: Of its name.
+        place: Where it shall lie; the system's place for such directories if not given.
+    """
+    place = Path(place or tempfile.gettempdir())
+    sweep(place)
+    work = Path(tempfile.mkdtemp(prefix=prefix, suffix=SUFFIX, dir=place))
+    try:
+        (work / MARK).write_text(f"{OURS}{processes.identity()}\n")
+        yield work
     finally:
-        shutil.rmtree(part, ignore_errors=True)  # by now the old one, or nothing
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def _take_place(part: Path, directory: Path) -> None:
+def sweep(place: str | Path) -> list[Path]:
+    """Remove the directories of `passing` in a place whose process is no more.
+
+    Args:
+        place: A directory; it need not exist.
+
+    Returns:
+        Those that were removed.
+    """
+    swept = []
+    for work in Path(place).glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            mark = (work / MARK).read_text()
+            ours = mark.startswith(OURS) and not work.is_symlink() and work.stat().st_uid == os.geteuid()
+            if ours and processes.has_ended(mark.removeprefix(OURS).strip()):
+                shutil.rmtree(work)
+                swept.append(work)
+    return swept
+
+
+def _take_place(part: Path, directory: Path, overwrite: bool) -> None:
     """Exchange two directories, or rename where there is none yet; afterwards `part` is what was there before."""
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(directory) if not directory.is_symlink() and not os.listdir(directory) else None
     target = Path(os.path.realpath(directory))  # through a link, which stays
-    if not target.exists():
+    if not overwrite or not target.exists():
         os.rename(part, target)
         return
     if not _exchanged(part, target):

@@ -146,7 +146,10 @@ def open_records(*, any_schema: bool = False) -> Records:
         InputError: The database does not answer, the run home cannot be written, or the store is of another schema.
     """
     uri = _uri()
-    store = MongoRecords(uri) if uri else SqliteRecords(home.run_home() / "records.db")
+    path = home.place() / "records.db"
+    if not uri and not path.exists():  # else it may be there to be read alone
+        home.run_home()
+    store = MongoRecords(uri) if uri else SqliteRecords(path)
     if not any_schema:
         try:
             store._require_schema()

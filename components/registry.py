@@ -4,6 +4,8 @@ A model is saved here, its files are kept with a run, and the version is made of
 request. So a version that can be seen is whole, and one that was never finished cannot be seen.
 """
 
+import atexit
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from components import home, shipping, tracking
+from components import home, outputs, shipping, tracking
 from components.errors import InputError
 from components.redaction import redact
 
@@ -170,12 +172,12 @@ def fetch(version: Version, directory: Path | None = None) -> Path:
             f"version {version.version} of {version.name} carries the tag sha256={expected!r}, which is not 64 "
             "hexadecimal digits; register the detector again"
         )
-    target = directory or home.run_home() / "detectors" / expected
+    target = directory or home.place() / "detectors" / expected
     if directory is None and target.is_dir() and sha256_of(target) == expected:
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch.", dir=target.parent) as part:
-        fetched = Path(part) / "detector"
+    target = _where_it_can_be_written(target)
+    with outputs.passing(".fetch.", target.parent) as part:
+        fetched = part / "detector"
         tracking.download(f"{version.source}/data/detector", fetched)
         if sha256_of(fetched) != expected:
             raise InputError(
@@ -184,13 +186,26 @@ def fetch(version: Version, directory: Path | None = None) -> Path:
             )
         if directory is None and target.exists():
             with suppress(OSError):  # damaged, and ours; or another process has just put it right
-                os.rename(target, Path(part) / "damaged")
+                os.rename(target, part / "damaged")
         try:
             os.rename(fetched, target)
         except OSError:  # another process was first
             if directory is not None or not target.exists():
                 raise
     return target
+
+
+def _where_it_can_be_written(target: Path) -> Path:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            return target
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    passing = tempfile.mkdtemp(prefix="ai-vs-real-")  # for as long as this process, which can only read its run home
+    atexit.register(shutil.rmtree, passing, ignore_errors=True)
+    return Path(passing) / target.name
 
 
 def keep(version: Version, files: Mapping[str, Path]) -> None:

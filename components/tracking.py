@@ -46,7 +46,7 @@ class ExistsError(InputError):
 
 def tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, else the address of the SQLite file in the run home."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.run_home() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.place() / 'mlflow.db'}"
 
 
 def public_uri() -> str:
@@ -72,6 +72,8 @@ def connect() -> Any:
     """
     uri = tracking_uri()
     _configure()
+    if (path := database()) and path.parent == home.place() and not path.exists():
+        home.run_home()
     if uri.startswith("http"):
         _greet(uri)
     from mlflow import MlflowClient

@@ -1,6 +1,5 @@
 """Score a detector under every condition and measure it: one of the two results of an evaluation."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from components import outputs
 from components.bootstrap import draw_weights
 from components.calibration import score_under
 from components.dataset import Dataset, DatasetWriter, batches
@@ -254,9 +254,9 @@ def _seen_by(detector: Detector, data: Dataset, units: Units, conditions: list[s
     if same and not conditions:
         yield data, units
         return
-    with tempfile.TemporaryDirectory(prefix="views-") as place:
+    with outputs.passing("ai-vs-real-views-") as place:
         yield (
-            _read_again(detector, data, units, conditions, Path(place) / "dataset"),
+            _read_again(detector, data, units, conditions, place / "dataset"),
             replace(units, rows=np.arange(len(units.rows))),
         )
 

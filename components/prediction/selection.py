@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components import registry, tracking
+from components import home, registry, tracking
 from components.errors import InputError
 
 EVALUATION = "evaluation.json"  # as it is kept with a version
@@ -91,9 +91,7 @@ def _downloaded(address: str) -> Path:
 
 def _limits(version: registry.Version) -> tuple[str, ...]:
     """Return the limits of a version's own evaluation, kept beside its files for the next time."""
-    from components.home import run_home
-
-    remembered = run_home() / "detectors" / f"{version.tags['sha256']}.limits.json"
+    remembered = home.place() / "detectors" / f"{version.tags['sha256']}.limits.json"
     if not remembered.is_file():
         try:
             with tempfile.TemporaryDirectory() as part:
@@ -102,6 +100,9 @@ def _limits(version: registry.Version) -> tuple[str, ...]:
         except (InputError, OSError, ValueError, KeyError):
             return ()  # registered by hand, without an evaluation
         part_of_file = remembered.with_suffix(".part")
-        part_of_file.write_text(json.dumps(limits))
-        part_of_file.replace(remembered)
+        try:
+            part_of_file.write_text(json.dumps(limits))
+            part_of_file.replace(remembered)
+        except OSError:  # a run home that can only be read
+            return tuple(limits)
     return tuple(json.loads(remembered.read_text()))

@@ -15,12 +15,12 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components import outputs
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
@@ -106,14 +106,15 @@ class DataRepository:
         self._initialise()
         target = self.folder / version
         self.folder.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".snapshot.", dir=self.folder) as part:
-            _copy(opened.directory, Path(part))
-            _write_media_list(opened, Path(part) / MEDIA_LIST)
+        with outputs.passing(".snapshot.", self.folder) as work:
+            part = work / "part"
+            part.mkdir()
+            _copy(opened.directory, part)
+            _write_media_list(opened, part / MEDIA_LIST)
             if target.exists():
                 raise InputError(f"{target} is in the way; it is no version of yours yet: move it elsewhere")
             os.chmod(part, 0o755)
             os.rename(part, target)
-            Path(part).mkdir()  # which the block removes
         with self._dvc() as repo:
             repo.add(str(target))
         self._card(version).write_text(json.dumps(opened.card, indent=1, sort_keys=True) + "\n")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import components
+from components import outputs
 from components.containers import VERSION
 from components.errors import InputError
 from components.redaction import redact
@@ -73,6 +74,8 @@ def run(
 
     root = home / "pipelines"
     root.mkdir(parents=True, exist_ok=True)
+    for place in root.glob("*/*"):  # PIPELINE-TIME/STEP
+        outputs.sweep(place)
     local.init(
         runner or local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root),

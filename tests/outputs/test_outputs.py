@@ -105,3 +105,34 @@ def test_a_kill_at_the_last_moment_loses_neither(tmp_path, moment):
     assert (place / "dataset.json").read_text() == whole["dataset.json"]
     texts = {path.read_text() for path in tmp_path.rglob("dataset.json")}
     assert texts == {"dataset.json", "new"}  # each lies whole somewhere
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next_and_nothing_else(tmp_path):
+    place = tmp_path / "place"
+    code = (
+        "import os, sys, time\nfrom components import outputs\n"
+        "with outputs.written(sys.argv[1], outputs.DATASET) as part:\n"
+        "    (part / 'dataset.json').write_text('half')\n    print(part.parent, flush=True)\n    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, str(place)]
+    root = Path(__file__).resolve().parents[2]
+    started = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        dead, alive = (Path(process.stdout.readline().strip()) for process in started)
+        started[0].kill()
+        started[0].wait()
+        # What a person may have called so, with and without a text of that name in it.
+        theirs = make(tmp_path / ".place.thesis.unfinished", "chapter", "unfinished.txt")
+        (tmp_path / "linked.unfinished").symlink_to(alive)
+        with written(place, DATASET) as part:
+            make(part, "dataset.json")
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+            [alive.name, theirs.name, "linked.unfinished", "place"]
+        )
+        assert (alive / "part" / "dataset.json").read_text() == "half"
+        assert not dead.exists()
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            process.stdout.close()
