@@ -244,8 +244,8 @@ def _typical(values: np.ndarray, label: np.ndarray) -> dict[str, Any]:
             known = side[np.isfinite(side)]
             typical[name] = f"{np.median(known):.3g}" if len(known) else "none"
         else:
-            values, amounts = np.unique(side, return_counts=True)
-            typical[name] = f"{values[amounts.argmax()] or 'none'} ({100 * amounts.max() / len(side):.0f} %)"
+            labels, amounts = np.unique(side, return_counts=True)
+            typical[name] = f"{labels[amounts.argmax()] or 'none'} ({100 * amounts.max() / len(side):.0f} %)"
     return typical
 
 
