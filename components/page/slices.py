@@ -12,6 +12,7 @@ GROUPS = {
     "degradation": "After degradation",
     "tier": "By tier of delivery",
 }
+FEW_SOURCES = 6  # so many that prove little are shown among the others; more are folded away
 
 
 def forest(ours: DetectorResult, theirs: DetectorResult | None = None, names: tuple[str, str] = ("", "")) -> Markup:
@@ -22,9 +23,12 @@ def forest(ours: DetectorResult, theirs: DetectorResult | None = None, names: tu
         theirs: The detector it is compared with; None for none.
         names: What both are called, for the legend.
     """
+    slices = [part for part in ours.slices if part.measures.value(WORST_BY) is not None]
+    small = [part for part in slices if part.by == "source" and not part.enough]
+    apart = small if len(small) > FEW_SOURCES else []
     rows, group = [], ""
-    for part in ours.slices:
-        if part.measures.value(WORST_BY) is None:
+    for part in slices:
+        if part in apart:
             continue
         heading = GROUPS.get(part.by, "")
         rows.append(_row(part, ours, theirs, heading if heading != group else ""))
@@ -32,11 +36,16 @@ def forest(ours: DetectorResult, theirs: DetectorResult | None = None, names: tu
     legend = [("95 % interval", "fake", "")] if theirs is None else [(names[0], "fake", ""), (names[1], "quiet", "")]
     few = (
         [(f"pale: fewer than {ENOUGH} units of a label", "quiet", "block")]
-        if any(r.kind == "few" for r in rows)
+        if any(row.kind == "few" for row in rows)
         else []
     )
-    drawn = parts.forest(rows, axis=METRICS[WORST_BY].title)
-    return Markup("").join([drawn, parts.legend([*legend, *few, ("guessing", "quiet", "dashed")])])
+    axis = METRICS[WORST_BY].title
+    key = parts.legend([*legend, *few, ("guessing", "quiet", "dashed")])
+    if not apart:
+        return Markup("").join([parts.forest(rows, axis), key])
+    others = parts.forest([_row(part, ours, theirs, "") for part in apart], axis)
+    summary = f"{len(apart)} sources with fewer than {ENOUGH} units, against all media of the other label"
+    return Markup("").join([parts.forest(rows, axis), key, parts.details(summary, others)])
 
 
 def change_badge(metric: str, ours: float | None, theirs: float | None) -> Markup | None:
