@@ -183,7 +183,7 @@ def _check_coefficients(image: Image.Image, size: tuple[int, int]) -> None:
         blocks = sum(across * down for _, across, down, *_ in layers) / max(1, whole)
         if 2 * blocks * size[0] * size[1] > MAX_COEFFICIENTS:
             raise MediaError("too large", f"{size[0]} x {size[1]} pixels in progressive scans")
-        scans = _occurrences(image.filename, b"\xff\xda")  # within a scan every 255 is followed by a 0
+        scans = _occurrences(getattr(image, "filename", ""), b"\xff\xda")  # within a scan every 255 is followed by a 0
         if scans > MAX_SCANS:
             raise MediaError("too large", f"{scans:,} scans, at most {MAX_SCANS}")
 

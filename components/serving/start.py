@@ -106,8 +106,10 @@ def application() -> Any:
     workers = Workers(bounds.at_once, reading)
 
     def open_examiner(selected: Selected) -> Examiner:
-        more = {"version": selected.version, "limits": selected.limits, "longest_s": bounds.video_seconds}
-        return Examiner(selected.directory, workers=workers, **more)
+        version, limits = selected.version, selected.limits
+        return Examiner(
+            selected.directory, workers=workers, version=version, limits=limits, longest_s=bounds.video_seconds
+        )
 
     if options.model:
         champion = fixed(options.model, options.model_name, open_examiner)
