@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from servers import (  # noqa: F401 (fixtures)
+    bucket,
+    bucket_emulator,
     empty_registry,
     ferretdb,
     mlflow_server,

@@ -1,5 +1,6 @@
 """Real servers of the protocols that users have, and a registry that is quick to make."""
 
+import json
 import os
 import shutil
 import signal
@@ -86,6 +87,57 @@ def running_mlflow(python, place):
     options = ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     stores = ["--backend-store-uri", f"sqlite:///{place}/mlflow.db", "--artifacts-destination", f"{place}/artifacts"]
     return _server([python, "-m", "mlflow", "server", *options, *stores], port, place)
+
+
+class Bucket:
+    """A bucket behind the proxy, and what the proxy saw."""
+
+    def __init__(self, place, client):
+        self.place, self.client = place, client
+
+    def put(self, name, content):
+        self.client.bucket("media").blob(name).upload_from_string(content)
+
+    def behave(self, **how):
+        (self.place / "behaviour").write_text(json.dumps(how))
+
+    def log(self):
+        lines = (self.place / "log").read_text().splitlines() if (self.place / "log").exists() else []
+        (self.place / "log").write_text("")
+        return lines
+
+
+@pytest.fixture(scope="session")
+def bucket_emulator(tmp_path_factory):
+    """The directory and the address of a bucket's emulator behind a proxy."""
+    place = tmp_path_factory.mktemp("bucket")
+    port = _free_port()
+    command = [str(Path(sys.executable).parent / "gcp-storage-emulator"), "start", f"--port={port}", "--in-memory"]
+    with _server([*command, "--default-bucket=media"], port, place):
+        proxy = [sys.executable, str(Path(__file__).parent / "media" / "bucket_proxy.py"), str(port), str(place)]
+        process = subprocess.Popen(proxy, stdout=subprocess.PIPE, text=True)
+        try:
+            yield place, f"http://localhost:{process.stdout.readline().strip()}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def bucket(bucket_emulator, monkeypatch):
+    """An empty bucket `media` of a real emulator, behind a proxy that misbehaves when it is asked to."""
+    place, url = bucket_emulator
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+    monkeypatch.setenv("AI_VS_REAL_SERVER_TIMEOUT_S", "2")
+    from google.cloud import storage
+
+    (place / "behaviour").write_text("{}")
+    made = Bucket(place, storage.Client(project="test"))
+    for blob in list(made.client.list_blobs("media")):
+        blob.delete()
+    made.log()
+    yield made
+    made.behave()
 
 
 def _free_port() -> int:

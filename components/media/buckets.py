@@ -112,9 +112,11 @@ class Buckets:
         """Write a file to an object, in place of the one of that name if there is one.
 
         Raises:
-            InputError: The bucket does not take it.
+            InputError: The location names no object, or the bucket does not take it.
         """
         bucket, name = _split(location)
+        if not name or name.endswith("/"):
+            raise InputError(f"{location!r} names no object of the bucket; write gs://BUCKET/NAME")
         blob = self._client.bucket(bucket).blob(name)
         pause = _Pause()
         while True:

@@ -5,11 +5,13 @@ import functools
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 LISTS = (".csv", ".jsonl", ".parquet")
+BUCKETS = "gs://"
 
 
 def as_text(name: str) -> str:
@@ -93,7 +95,32 @@ def _store(in_bucket: bool) -> Store:
 
 def store_of(location: str) -> Store:
     """Return the store that a location belongs to: a bucket for gs://, else this machine."""
-    return _store(location.startswith("gs://"))
+    return _store(location.startswith(BUCKETS))
+
+
+@contextlib.contextmanager
+def written(location: str) -> Iterator[Path]:
+    """Give a local path to write a file to; after the with block it is where it belongs, whole or not at all.
+
+    Args:
+        location: A path, whose directory is made, or gs://BUCKET/NAME.
+
+    Raises:
+        InputError: The location names no object of a bucket, or the bucket does not take it.
+    """
+    if location.startswith(BUCKETS):
+        from components.media.buckets import Buckets
+
+        with tempfile.TemporaryDirectory(prefix="ai-vs-real-") as folder:
+            path = Path(folder, "file")
+            yield path
+            Buckets().write(path, location)
+        return
+    path = Path(location)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    yield part
+    os.replace(part, path)
 
 
 def forget() -> None:
@@ -114,7 +141,7 @@ def fetched(collections: Sequence[str], path: str) -> Iterator[Path]:
     """
     for media in (*collections, ""):  # or the path stands for itself
         root = media if os.path.splitext(media)[1].lower() not in LISTS else os.path.dirname(media) or "."
-        store = store_of(path if path.startswith("gs://") else root)
+        store = store_of(path if path.startswith(BUCKETS) else root)
         location = store.location(root, path)
         if store.checksum(location):
             with store.fetch(location) as local:

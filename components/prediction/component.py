@@ -43,6 +43,7 @@ def score_shard(media: str, shard: str, model_name: str, verdicts: dsl.Output[ds
 @dsl.component(base_image=containers.SERVING, install_kfp_package=False)
 def summarize(
     verdicts: dsl.Input[List[dsl.Artifact]],  # noqa: UP006
+    output: str,
     table: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
 ):
@@ -50,9 +51,10 @@ def summarize(
 
     Args:
         verdicts: Of the shards, in any order.
+        output: A directory, or gs://BUCKET/PREFIX, that gets table and page as well; empty for none.
         table: Every verdict, Parquet.
         report: The page that a person reads.
     """
     from components.prediction.scoring import summarize
 
-    table.metadata.update(summarize([shard.path for shard in verdicts], table.path, report.path))
+    table.metadata.update(summarize([shard.path for shard in verdicts], table.path, report.path, output))

@@ -6,12 +6,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.errors import InputError
-from components.media.stores import Disk, as_text
+from components.media.stores import BUCKETS, Disk, as_text, store_of
 
 STDIN = "-"
 
@@ -22,13 +22,21 @@ class Named:
 
     Attributes:
         name: What the answer calls it; valid text, whatever the file system has.
-        path: Where it lies; None where there is nothing to read.
+        location: Its path, or gs://BUCKET/NAME; None where there is nothing to read.
         error: Why there is nothing to read, else empty.
     """
 
     name: str
-    path: Path | None
+    location: str | Path | None
     error: str = ""
+
+    def local(self) -> AbstractContextManager[Path]:
+        """Give a local path to the file for the length of a with block; from a bucket it is downloaded for it.
+
+        Raises:
+            MediaError: The bucket has no such object.
+        """
+        return store_of(str(self.location)).fetch(str(self.location))
 
 
 @contextmanager
@@ -37,7 +45,8 @@ def gathered(names: Sequence[str]) -> Iterator[list[Named]]:
 
     Args:
         names: Files, directories (walked through, what is hidden left out), patterns such as "photos/*.jpg", links,
-            or "-" for one file on standard input.
+            gs://BUCKET/PREFIX for the objects below it, gs://BUCKET/NAME for one, or "-" for one file on standard
+            input.
 
     Raises:
         InputError: "-" is named twice.
@@ -56,6 +65,8 @@ def _files(name: str, place: Path) -> Iterator[Named]:
         yield Named(STDIN, path)
     elif name.lower().startswith(("http://", "https://")):
         yield _link(name, place)
+    elif name.startswith(BUCKETS):
+        yield from _objects(name)
     elif os.path.isdir(name):
         yield from _below(name)
     elif os.path.isfile(name):
@@ -79,6 +90,16 @@ def _below(directory: str) -> Iterator[Named]:
     for name in names:
         path = os.path.join(directory, name)
         yield Named(path, Path(path))
+
+
+def _objects(address: str) -> Iterator[Named]:
+    store = store_of(address)
+    names = sorted(store.names(address))
+    if not names:
+        there = store.checksum(address)
+        yield Named(address, address if there else None, "" if there else "the bucket holds nothing of this name")
+    for name in names:
+        yield Named(store.location(address, name), store.location(address, name))
 
 
 def _link(link: str, place: Path) -> Named:

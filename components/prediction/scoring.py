@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
 from components.media.pictures import MediaError
-from components.media.stores import as_text, store_of
+from components.media.stores import as_text, store_of, written
 from components.page import parts as page
 from components.prediction.examiner import Examiner
 from components.prediction.selection import select
@@ -18,6 +19,7 @@ from components.prediction.verdict import Verdict
 from components.progress import follow, say
 from components.records import Records, open_records
 
+TABLE, REPORT = "verdicts.parquet", "verdicts.html"
 SUREST = 12  # files of each kind that the page names
 
 
@@ -84,21 +86,28 @@ def score_files(paths: Sequence[str | Path], detector: str | Path, output: str |
         _write_lines([examiner.examine(path).to_json() for path in paths], Path(output))
 
 
-def summarize(shards: Sequence[str | Path], table: str | Path, report: str | Path) -> dict[str, int]:
+def summarize(shards: Sequence[str | Path], table: str | Path, report: str | Path, output: str = "") -> dict[str, int]:
     """Join the shards' verdicts into one table and a page.
 
     Args:
         shards: The files that `score_shard` wrote.
         table: The Parquet file to write.
         report: The page to write: counts, the surest, the unsure, by folder.
+        output: A directory, or gs://BUCKET/PREFIX, that gets both as `TABLE` and `REPORT` as well; empty for none.
 
     Returns:
         How many of each verdict.
+
+    Raises:
+        InputError: The bucket does not take them.
     """
     answers = [json.loads(line) for shard in shards for line in Path(shard).read_text().splitlines()]
     answers.sort(key=lambda answer: answer["path"])
     write_parquet(table, answers)
     Path(report).write_text(_page(answers), encoding="utf-8")
+    for path, name in ((table, TABLE), (report, REPORT)) if output else ():
+        with written(f"{output.rstrip('/')}/{name}") as copy:
+            shutil.copyfile(path, copy)
     return counts(answers)
 
 

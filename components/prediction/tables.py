@@ -2,11 +2,11 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from components.media.stores import written
 from components.progress import printable
 
 COLUMNS = (
@@ -57,8 +57,16 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def write_parquet(path: str | Path, answers: Sequence[Mapping[str, Any]]) -> None:
-    """Write verdicts as a Parquet file, there whole or not at all; the whole answer is JSON in its last column."""
+def write_parquet(location: str | Path, answers: Sequence[Mapping[str, Any]]) -> None:
+    """Write verdicts as a Parquet file, there whole or not at all; the whole answer is JSON in its last column.
+
+    Args:
+        location: A path, or gs://BUCKET/NAME.
+        answers: As `Verdict.to_json` gives them.
+
+    Raises:
+        InputError: The bucket does not take it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -67,8 +75,5 @@ def write_parquet(path: str | Path, answers: Sequence[Mapping[str, Any]]) -> Non
     rows = [{**row(answer), "answer": json.dumps(answer)} for answer in answers]
     for entry in rows:
         entry["path"] = entry["path"].encode("utf-8", "backslashreplace").decode()
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.Table.from_pylist(rows, schema), part, compression="zstd")
-    os.replace(part, path)
+    with written(str(location)) as path:
+        pq.write_table(pa.Table.from_pylist(rows, schema), path, compression="zstd")

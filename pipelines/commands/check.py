@@ -21,7 +21,10 @@ def add_parser(commands: Any) -> None:
     """Add the command `check`."""
     command = commands.add_parser("check", description=run.__doc__, epilog=EXIT_CODES)
     command.add_argument(
-        "files", nargs="+", metavar="FILE", help="pictures, videos, directories, patterns, links, or - for one file"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="pictures, videos, directories, patterns, links, gs://..., or - for one file",
     )
     command.add_argument(
         "--model",
@@ -49,7 +52,9 @@ def add_parser(commands: Any) -> None:
     form.add_argument("--json", action="store_true", help="one JSON document on standard output")
     form.add_argument("--jsonl", action="store_true", help="one line of JSON for each file, as it is answered")
     form.add_argument("--csv", action="store_true", help="CSV on standard output")
-    command.add_argument("--parquet", type=Path, metavar="FILE", help="write the answers to this file as well")
+    command.add_argument(
+        "--parquet", default="", metavar="FILE", help="write the answers to this file, or to gs://BUCKET/NAME, as well"
+    )
     command.set_defaults(run=run)
 
 
@@ -68,11 +73,11 @@ def run(options: argparse.Namespace) -> int:
         if all(file.error for file in files):
             return 2
         answers = list(_answered(options, files))
+    _print(options, answers)
     if options.parquet:
         from components.prediction.tables import write_parquet
 
         write_parquet(options.parquet, answers)
-    _print(options, answers)
     if any(answer["verdict"] in failing for answer in answers):
         return 3
     unreadable = any(answer["error"] for answer in answers)
@@ -80,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _answered(options: argparse.Namespace, files: list[Any]) -> Iterator[dict[str, Any]]:
+    from components.media.pictures import MediaError
     from components.prediction.examiner import Examiner
     from components.prediction.selection import select
     from components.prediction.verdict import Verdict
@@ -100,12 +106,16 @@ def _answered(options: argparse.Namespace, files: list[Any]) -> Iterator[dict[st
             if file.error:
                 verdict = Verdict(file.name, error=file.error)
             else:
-                verdict = examiner.examine(
-                    file.path,
-                    name=file.name,
-                    delivery_test=not options.no_delivery_test,
-                    explain=options.explain is not None,
-                )
+                try:
+                    with file.local() as path:
+                        verdict = examiner.examine(
+                            path,
+                            name=file.name,
+                            delivery_test=not options.no_delivery_test,
+                            explain=options.explain is not None,
+                        )
+                except MediaError as error:
+                    verdict = Verdict(file.name, error=str(error))
             answer = verdict.to_json()
             if options.explain and not verdict.error:
                 _explain(options.explain, number, answer)

@@ -22,6 +22,7 @@ def scoring(
     model_name: str = DEFAULTS["model_name"],
     version: str = "",  # the champion when the run starts
     shards: int = 8,  # a pod each on a cluster; two at a time here
+    output: str = "",  # the pipeline's own artifacts alone
 ) -> Outputs:
     """Score media with one registered detector.
 
@@ -34,12 +35,13 @@ def scoring(
         model_name: Name of the registered model.
         version: Its version in the registry; empty for the champion when the run starts.
         shards: In how many parts the media are cut.
+        output: A directory, or gs://BUCKET/PREFIX, that gets verdicts.parquet and verdicts.html; empty for none.
     """
     listing = list_shards(media=media, model_name=model_name, version=version, shards=shards)
     place(listing, "list_shards")
     with dsl.ParallelFor(listing.output) as shard:
         scored = score_shard(media=media, shard=shard, model_name=model_name)
         place(scored, "score_shard")
-    joined = summarize(verdicts=dsl.Collected(scored.outputs["verdicts"]))
+    joined = summarize(verdicts=dsl.Collected(scored.outputs["verdicts"]), output=output)
     place(joined, "summarize")
     return Outputs(table=joined.outputs["table"], report=joined.outputs["report"])

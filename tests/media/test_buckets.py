@@ -1,13 +1,9 @@
 """Buckets: a real emulator process of Google Cloud Storage, and a proxy before it that misbehaves."""
 
-import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from servers import _free_port, _server
+from servers import _free_port
 
 from components.dataset import Dataset
 from components.errors import InputError
@@ -20,55 +16,13 @@ pytestmark = pytest.mark.servers
 ALWAYS = 10**6  # times
 
 
-class Bucket:
-    """A bucket behind the proxy, and what the proxy saw."""
-
-    def __init__(self, place, client):
-        self.place, self.client = place, client
-
-    def put(self, name, content):
-        self.client.bucket("media").blob(name).upload_from_string(content)
-
-    def behave(self, **how):
-        (self.place / "behaviour").write_text(json.dumps(how))
-
-    def log(self):
-        lines = (self.place / "log").read_text().splitlines() if (self.place / "log").exists() else []
-        (self.place / "log").write_text("")
-        return lines
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory):
-    place = tmp_path_factory.mktemp("bucket")
-    port = _free_port()
-    command = [str(Path(sys.executable).parent / "gcp-storage-emulator"), "start", f"--port={port}", "--in-memory"]
-    with _server([*command, "--default-bucket=media"], port, place):
-        proxy = [sys.executable, str(Path(__file__).with_name("bucket_proxy.py")), str(port), str(place)]
-        process = subprocess.Popen(proxy, stdout=subprocess.PIPE, text=True)
-        try:
-            yield place, f"http://localhost:{process.stdout.readline().strip()}"
-        finally:
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
-def bucket(emulator, monkeypatch):
-    place, url = emulator
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-    monkeypatch.setenv("AI_VS_REAL_SERVER_TIMEOUT_S", "2")
-    from google.cloud import storage
-
-    (place / "behaviour").write_text("{}")
-    made = Bucket(place, storage.Client(project="test"))
-    for blob in list(made.client.list_blobs("media")):
-        blob.delete()
-    made.put("set/real/a.jpg", b"a" * 60_000)
-    made.put("set/fake/b.jpg", b"b" * 60_000)
-    made.log()
-    yield made
-    made.behave()
+def bucket(bucket):
+    """The bucket with two objects in it."""
+    bucket.put("set/real/a.jpg", b"a" * 60_000)
+    bucket.put("set/fake/b.jpg", b"b" * 60_000)
+    bucket.log()
+    return bucket
 
 
 def test_it_is_listed_once_and_only_what_is_asked_for_is_read_once(bucket):

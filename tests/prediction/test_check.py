@@ -96,7 +96,7 @@ def test_patterns_and_directories_are_expanded_and_what_is_hidden_left_out(asked
 
 def test_a_link_to_this_machine_is_refused():
     with gathered(["http://127.0.0.1:9/a.jpg", "http://169.254.169.254/latest/meta-data"]) as files:
-        assert all(file.path is None and file.error for file in files)
+        assert all(file.location is None and file.error for file in files)
 
 
 def test_a_name_cannot_forge_a_line_or_an_escape_code():
