@@ -34,6 +34,10 @@ compile: install ## Compile the pipelines to pipelines/compiled
 bench: install ## Measure against plain baselines; prints a table and writes runs/bench.json
 	$(RUN)/python tests/benchmarks/run.py $(ARGS)
 
+.PHONY: notebook
+notebook: install ## Run pipelines/walkthrough.ipynb from a clean kernel and keep its outputs, cleared of paths
+	$(RUN)/python tests/walkthrough.py
+
 .PHONY: fuzz
 fuzz: install ## Throw 5,000 broken pictures and 500 broken clips at the readers
 	$(RUN)/python tests/fuzz_media.py
