@@ -67,8 +67,13 @@ class Buckets:
                 f"no access to Google Cloud Storage ({_first_line(error)}); set GOOGLE_APPLICATION_CREDENTIALS to a "
                 "key file, or run where a service account is attached"
             ) from safe_cause(error)
+        session, endpoint = client._http, client._connection.get_api_base_url_for_mtls()
         for scheme in ("https://", "http://"):  # requests keeps ten connections, and closes any further after each use
-            client._http.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+            session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+        # The environment's proxies and certificates, read once: requests looks for them
+        # at each request anew, which costs as much as a small download.
+        settings = session.merge_environment_settings(endpoint, {}, None, None, None)
+        session.proxies, session.verify, session.trust_env = settings["proxies"], settings["verify"], False
         return client
 
     def names(self, root: str) -> list[str]:

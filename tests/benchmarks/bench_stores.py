@@ -3,14 +3,17 @@
 import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 from components.extraction.extract import FETCHING
 from components.media.buckets import Buckets
@@ -27,19 +30,22 @@ DELAY_S = 0.02  # of each answer, as from a region that is near
 def rows(media: Path | None, work: Path) -> Iterator[dict]:
     """Measure; `media` is not needed."""
     yield _rate("SQLite", 10_000)
-    from servers import _free_port, _server
+    from servers import _free_port, _server, ferretdb_binary, ferretdb_command
 
-    port = _free_port()
-    place = work / "mongodb"
-    place.mkdir()
+    port, place = _free_port(), work / "mongodb"
     files = ["--data-dir", str(place), "--log-file", str(place / "log"), "--pid-file", str(place / "pid")]
-    command = [str(Path(sys.executable).parent / "nx-27017"), "-p", str(port), *files]
-    with _server(command, port, place):
-        os.environ["MONGODB_URI"] = f"mongodb://127.0.0.1:{port}/bench"
-        try:
-            yield _rate("nx-27017", 3_000)
-        finally:
-            del os.environ["MONGODB_URI"]
+    commands = {"nx-27017": [str(Path(sys.executable).parent / "nx-27017"), "-p", str(port), *files]}
+    with suppress(pytest.skip.Exception):
+        commands["FerretDB"] = ferretdb_command(ferretdb_binary(), place, port)
+    for name, command in commands.items():
+        place.mkdir()
+        with _server(command, port, place):
+            os.environ["MONGODB_URI"] = f"mongodb://127.0.0.1:{port}/bench"
+            try:
+                yield _rate(name, 3_000)
+            finally:
+                del os.environ["MONGODB_URI"]
+        shutil.rmtree(place)
     yield _bucket(work)
 
 
