@@ -77,6 +77,7 @@ class Link(BaseModel):
 
     link: str = Field(min_length=1, max_length=2000, description="An http or https address.")
     explain: bool = Field(default=False, description="Whether a heat map is wanted.")
+    delivery_test: bool = Field(default=True, description="Whether the delivery test is wanted.")
 
 
 class Model(BaseModel):

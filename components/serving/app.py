@@ -77,19 +77,23 @@ class Service:
             raise HTTPException(503, "no detector answers yet; /health/ready says why", headers={"retry-after": "5"})
         return self.champion.served
 
-    async def examine(self, request: Request, bring: Callable[[Path], Path], explain: bool) -> dict[str, Any]:
+    async def examine(
+        self, request: Request, bring: Callable[[Path], Path], *, explain: bool = False, delivery_test: bool = True
+    ) -> dict[str, Any]:
         """Queue a file and wait for its verdict, or for the caller to hang up.
 
         Args:
             request: Of the caller.
             bring: Puts the file into a directory of its own and returns its path; it runs in the queue's thread.
             explain: Whether a heat map is wanted.
+            delivery_test: Whether the delivery test is wanted.
         """
         served = self.served()
 
         def work() -> dict[str, Any]:
             with _directory() as directory:
-                return served.examiner.examine(bring(directory), explain=explain).to_json()
+                path = bring(directory)
+                return served.examiner.examine(path, explain=explain, delivery_test=delivery_test).to_json()
 
         start = time.monotonic()
         try:
@@ -202,15 +206,18 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
         request: Request,
         file: Annotated[UploadFile, File(description="A picture or a video.")],
         explain: Annotated[bool, Form(description="Whether a heat map is wanted.")] = False,
+        delivery_test: Annotated[bool, Form(description="Whether the delivery test is wanted.")] = True,
     ) -> dict[str, Any]:
         """Examine an uploaded file. It is kept no longer than the answer takes."""
-        return await service.examine(request, lambda directory: _saved(file, directory), explain)
+        wanted = {"explain": explain, "delivery_test": delivery_test}
+        return await service.examine(request, lambda directory: _saved(file, directory), **wanted)
 
     @app.post("/api/links", response_model=answers.Verdict)
     async def examine_link(request: Request, body: answers.Link) -> dict[str, Any]:
         """Fetch a file from a public address and examine it."""
         limits = LinkLimits(service.bounds.link_seconds, service.bounds.megabytes, service.bounds.private_links)
-        return await service.examine(request, lambda directory: fetch(body.link, directory, limits), body.explain)
+        wanted = {"explain": body.explain, "delivery_test": body.delivery_test}
+        return await service.examine(request, lambda directory: fetch(body.link, directory, limits), **wanted)
 
     @app.get("/api/model", response_model=answers.Model)
     async def describe_model() -> dict[str, Any]:
@@ -332,7 +339,7 @@ def _add_inference_protocol(app: FastAPI, service: Service) -> None:
                 path.write_bytes(content)
                 return path
 
-            verdicts.append(await service.examine(request, bring, explain=False))
+            verdicts.append(await service.examine(request, bring))
         shape = [len(verdicts)]
         return {
             "id": body.id,

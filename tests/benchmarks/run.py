@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))  # where what the tests share is
 SHARED_MEDIA = HERE.parents[2] / "shared" / "media"
 
 

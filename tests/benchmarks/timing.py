@@ -19,7 +19,7 @@ def fastest(*tasks: Callable[[], Any], times: int = 3) -> list[tuple[float, Any]
 
 def speed_row(name: str, baseline: str, plain_s: float, ours_s: float, ours: str, goal: float) -> dict:
     """Return a row that says how many times as fast ours is as the baseline, against a goal."""
-    ratio = plain_s / ours_s
+    ratio = float(plain_s / ours_s)
     return {
         "name": name,
         "baseline": f"{baseline}: {plain_s * 1000:,.0f} ms",

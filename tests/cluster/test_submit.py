@@ -70,6 +70,17 @@ def test_the_shipped_pipeline_is_what_is_sent_by_default(kubeflow, command):
     assert {pipeline.display_name for pipeline in kubeflow.pipelines.values()} == {"ai-vs-real-training"}
 
 
+def test_the_scoring_pipeline_is_sent_by_its_name(kubeflow, command):
+    assert command("gs://bucket/million", "--pipeline", "scoring", "--set", "shards=40", "--set", "version=3") == 0
+    [run] = kubeflow.runs.values()
+    assert run.runtime_config.parameters == {"media": "gs://bucket/million", "shards": 40, "version": "3"}
+    assert [pipeline.display_name for pipeline in kubeflow.pipelines.values()] == ["ai-vs-real-scoring"]
+    version = kubeflow.versions[run.pipeline_version_reference.pipeline_version_id]
+    executors = version.pipeline_spec["pipeline_spec"]["deploymentSpec"]["executors"]
+    assert {"exec-list-shards", "exec-score-shard", "exec-summarize"} <= set(executors)
+    assert all("ai-vs-real-serving" in executor["container"]["image"] for executor in executors.values())
+
+
 def test_another_cluster_is_another_platform_document(kubeflow, command, tmp_path):
     cluster = tmp_path / "cluster.yaml"
     cluster.write_text("accelerators: 2\ngpu_nodes: {pool: a100}\n")

@@ -38,7 +38,7 @@ class Examiner:
         self.card, self.version, self.wait = {"digest": "d" * 64}, version, wait
         self.seen = []
 
-    def examine(self, path, explain=False):
+    def examine(self, path, explain=False, delivery_test=True):
         content = path.read_bytes()
         self.seen.append(content)
         if self.wait is not None:
