@@ -65,8 +65,8 @@ def of_model(records: Records, name: str, which: str = registry.CHAMPION) -> dic
         },
         "pipeline": {
             "run": pipeline.get("_id", ""),
-            "digest": pipeline.get("pipeline_digest", ""),
-            "images": pipeline.get("images", []),
+            "digest": pipeline.get("pipeline_digest") or training.get("pipeline_digest", ""),
+            "images": pipeline.get("images") or training.get("images", []),
             "arguments": pipeline.get("arguments", {}),
         },
         "data": {

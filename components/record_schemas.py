@@ -81,7 +81,7 @@ COLLECTIONS: Mapping[str, Collection] = {
             "reasons": Field(LIST, "why, in sentences"),
             "model_version": Field(TEXT, "the version that registration made"),
             "card": Field(TABLE, "the detector's card"),
-            "pipeline_digest": Field(TEXT, "the sha256 of the compiled pipeline"),
+            "pipeline_digest": Field(TEXT, "of the compiled pipeline, from its first line"),
             "images": Field(LIST, "the images that the steps ran in; empty where they were processes"),
             **_DIGESTS,
             **_REVISION,

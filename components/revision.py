@@ -15,6 +15,7 @@ from components.errors import InputError
 
 COMMIT, BRANCH = "GIT_COMMIT", "GIT_BRANCH"
 POLICY = "AI_VS_REAL_PROMOTE_DIRTY"  # where a detector made by uncommitted code may be promoted
+PIPELINE, IMAGES = "AI_VS_REAL_PIPELINE_DIGEST", "AI_VS_REAL_PIPELINE_IMAGES"  # which the compiled pipeline sets
 POLICIES = ("local", "never", "always")  # the first is the default: on a machine of one's own, not on a cluster
 _CLUSTER = "KUBERNETES_SERVICE_HOST"  # which Kubernetes sets in every pod
 _DIRTY = "-dirty"
@@ -69,6 +70,18 @@ def revision(directory: Path = Path(__file__).parent) -> Revision:
         return Revision(commit, branch, bool(_git(directory, "status", "--porcelain")))
     except (OSError, subprocess.SubprocessError):
         return Revision()
+
+
+def cluster_pipeline() -> dict[str, Any]:
+    """Return the pipeline that this step is of: its digest and images, as a record of a run has them.
+
+    Returns:
+        `pipeline_digest` and `images`; nothing outside of a cluster, where the run's own record says it.
+    """
+    if not os.environ.get(_CLUSTER) or not os.environ.get(PIPELINE):
+        return {}
+    images = os.environ.get(IMAGES, "")
+    return {"pipeline_digest": os.environ[PIPELINE], "images": images.split(",") if images else []}
 
 
 def of_document(document: Any) -> Revision:

@@ -5,7 +5,7 @@ import yaml
 
 from components.containers import VERSION
 from components.errors import InputError
-from pipelines.steps.compiling import COMPILED, compile_pipelines
+from pipelines.steps.compiling import COMPILED, compile_manifests, compile_pipelines, digest_of
 from pipelines.steps.resources import Cluster, cluster_for
 
 STEPS = ("list-media", "extract-frames", "preprocess", "train", "find-champion", "evaluate", "register")
@@ -191,6 +191,22 @@ def test_a_cluster_may_do_without_a_volume(compile_with):
     compiled = compile_with("workspace: ''\n")
     assert "workspace" not in compiled.kubernetes["pipelineConfig"]
     assert compiled.tasks()["train"]["inputs"]["parameters"]["work"] == {"runtimeValue": {"constant": ""}}
+
+
+def test_a_training_is_given_the_digest_and_the_images_of_its_pipeline(compile_with, tmp_path):
+    compiled = compile_with("registry: host/team\ntag: abc\n")
+    environment = {
+        name: {entry["name"]: entry["value"] for entry in executor["container"].get("env", [])}
+        for name, executor in compiled.specification["deploymentSpec"]["executors"].items()
+    }
+    assert {name for name, variables in environment.items() if variables} == {"exec-train"}
+    images = "host/team/ai-vs-real-media-python:abc,host/team/ai-vs-real-training-python:abc"
+    assert environment["exec-train"]["AI_VS_REAL_PIPELINE_IMAGES"].startswith(images)
+    (manifest,) = (path for path in compile_manifests(tmp_path / "gitops") if "training" in path.name)
+    digest = digest_of(tmp_path / "gitops" / "training.yaml")
+    for path in (manifest, tmp_path / "gitops" / "training.yaml"):
+        assert f"value: {digest}" in path.read_text()
+    assert digest == digest_of(COMPILED / "training.yaml")
 
 
 def test_scoring_asks_for_no_volume():

@@ -225,7 +225,7 @@ def _record(records: Records, details: Mapping[str, Any], card: Mapping[str, Any
     shared = {key: details[key] for key in ("digest", "dataset_digest", "rows_digest")}
     results = {"candidate": _numbers(judged.candidate), "champion": _numbers(judged.champion)}
     records.put("results", {"_id": details["question"], "run": run, **shared, **results})
-    made_by = {key: details[key] for key in ("data_version", "revision")}
+    made_by = {key: details[key] for key in ("data_version", "revision")} | card.get("pipeline", {})
     records.put("runs", {"_id": run, "type": "training", **shared, **made_by, "card": card})
 
 

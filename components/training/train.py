@@ -20,7 +20,7 @@ from components import containers, detector, home, known_media, runtime, trackin
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.progress import say
-from components.revision import revision
+from components.revision import cluster_pipeline, revision
 from components.settings import DEFAULTS, check, names_of
 from components.training import curves, data, devices, known, model, phases, recipes
 
@@ -183,6 +183,7 @@ def _card(rows: Dataset, wanted: Settings) -> dict[str, Any]:
         "note": rows.card.get("note", ""),
         "data_version": rows.version,
         "revision": revision().document(),
+        "pipeline": cluster_pipeline(),
         "versions": {
             "ai-vs-real": containers.VERSION,
             "python": platform.python_version(),

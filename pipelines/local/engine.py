@@ -98,8 +98,9 @@ def run(
 def for_this_machine(pipeline: Path, home: Path) -> str:
     """Return a compiled pipeline's YAML without what only a cluster needs.
 
-    Retries go, because kfp.local waits their minutes out though the error will be the same; and a step's workspace, a
-    volume on a cluster, becomes a directory of the run home, because kfp.local deletes its own after every run.
+    Retries go, because kfp.local waits their minutes out though the error will be the same; what a step's environment
+    says of pipeline and images goes, because the run's own record says it here; and a step's workspace, a volume on a
+    cluster, becomes a directory of the run home, because kfp.local deletes its own after every run.
     """
     import yaml
 
@@ -107,7 +108,7 @@ def for_this_machine(pipeline: Path, home: Path) -> str:
 
     def walk(node: Any) -> Any:
         if isinstance(node, dict):
-            return {key: walk(value) for key, value in node.items() if key != "retryPolicy"}
+            return {key: walk(value) for key, value in node.items() if key not in ("retryPolicy", "env")}
         if isinstance(node, list):
             return [walk(value) for value in node]
         return str(home / "workspace") if node == _WORKSPACE else node

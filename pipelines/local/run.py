@@ -21,7 +21,7 @@ from components.revision import of_document, revision
 from components.settings import completed
 from pipelines.local import engine, sample
 from pipelines.local.reporting import reported
-from pipelines.steps.compiling import TRAINING
+from pipelines.steps.compiling import TRAINING, digest_of
 from pipelines.steps.validation import validate
 
 # What makes a from-scratch run on the sample set short; an option given on the command line wins.
@@ -76,7 +76,7 @@ def run_training(
         if arguments.get("weights", "imagenet") not in ("imagenet", "none"):
             arguments["weights"] = pinned(arguments["weights"])
         record["arguments"] = arguments
-        record["pipeline_digest"] = hashlib.sha256(pipeline.read_bytes()).hexdigest()
+        record["pipeline_digest"] = digest_of(pipeline)
         record["images"] = list(IMAGES) if runner else []
         result = engine.run(pipeline, arguments, home, cache=cache, runner=runner, say=say)
         record["outcome"] = "completed"

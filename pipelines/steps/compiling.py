@@ -57,12 +57,15 @@ def compile_manifests(directory: Path, namespace: str = "kubeflow", cluster: "Cl
             include_pipeline_manifest=True,
         )
         manifest = {"kubernetes_manifest_format": True, "kubernetes_manifest_options": options}
-        written.append(_write(pipeline, directory / f"{compiled.stem}-manifest.yaml", **manifest))
+        written.append(_write(pipeline, directory / f"{compiled.stem}-manifest.yaml", digest_of(compiled), **manifest))
     return written
 
 
 def digest_of(compiled: Path) -> str:
-    """Return the digest that stands in the first line of a compiled file, the sha256 of the lines below it."""
+    """Return the digest that stands in the first line of a compiled file, the sha256 of the lines below it.
+
+    Where these name the digest themselves, for a detector's card, `resources.OWN_DIGEST` stood when it was computed.
+    """
     return compiled.read_text().splitlines()[0].rsplit(" ", 1)[1]
 
 
@@ -76,13 +79,18 @@ def pipelines_on(cluster: "Cluster | None" = None) -> dict[str, Any]:
     return {"training": training.on(here), "scoring": scoring.on(here)}
 
 
-def _write(pipeline: Any, path: Path, **options: Any) -> Path:
+def _write(pipeline: Any, path: Path, named: str = "", **options: Any) -> Path:
+    """Compile a pipeline to a file that names itself by its digest, or by that of another form of it."""
     from kfp import compiler
+
+    from pipelines.steps.resources import OWN_DIGEST
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}")
     compiler.Compiler().compile(pipeline, str(part), **options)
     content = part.read_bytes()
-    part.write_bytes(f"# ai-vs-real {VERSION} sha256 {hashlib.sha256(content).hexdigest()}\n".encode() + content)
+    digest = hashlib.sha256(content).hexdigest()
+    content = content.replace(OWN_DIGEST.encode(), (named or digest).encode())
+    part.write_bytes(f"# ai-vs-real {VERSION} sha256 {digest}\n".encode() + content)
     os.replace(part, path)
     return path

@@ -17,8 +17,10 @@ from typing import Any, get_args, get_origin
 import yaml
 from kfp import dsl, kubernetes
 
+from components import containers
 from components.containers import VERSION
 from components.errors import InputError
+from components.revision import IMAGES, PIPELINE
 
 USER = 10001  # of the images; see images/*/Dockerfile
 CONFIG = "ai-vs-real-config"  # names that manifests/base declares
@@ -26,6 +28,7 @@ MLFLOW_SECRET = "ai-vs-real-mlflow"
 MONGODB_SECRET = "ai-vs-real-mongodb"
 SPOT = "cloud.google.com/gke-spot"
 WAIT_S = 60  # before the second attempt at a step; twice as long before each further one
+OWN_DIGEST = "the digest of this pipeline"  # in whose place compilation writes it
 QUEUE_S = 86400  # for which attempts may wait for a free node, all together
 
 
@@ -291,6 +294,9 @@ def place(task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
     if here.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, here.image_pull_secrets)
     _set_environment(task, ask)
+    if step == "train":  # whose card says what made the detector
+        task.set_env_variable(PIPELINE, OWN_DIGEST)
+        task.set_env_variable(IMAGES, ",".join(here.image(name) for name in containers.IMAGES))
     gpus = {"train": here.accelerators, "evaluate": here.evaluation_accelerators}
     return on_gpu(task, gpus[step], here) if gpus.get(step) else task
 

@@ -40,8 +40,11 @@ def two_models(registry_home, tmp_path):
             revision = {"commit": "c" * 40, "branch": "main", "dirty": True}
             shared = {"digest": digest, "dataset_digest": dataset, "data_version": f"version{number}"}
             run = {"_id": f"mlflow{number}", "type": "training", "card": card, "revision": revision, **shared}
-            records.put("runs", run)
-            records.put("runs", {"_id": f"run{number}", "type": "pipeline", "pipeline_digest": "p" * 64, **shared})
+            if number == 1:  # on a cluster, where no record of a pipeline is kept
+                records.put("runs", run | {"pipeline_digest": "q" * 64, "images": ["host/training:7"]})
+            else:
+                records.put("runs", run)
+                records.put("runs", {"_id": f"run{number}", "type": "pipeline", "pipeline_digest": "p" * 64, **shared})
             event = {
                 "_id": f"m/{number}",
                 "type": "event",
@@ -63,7 +66,10 @@ def test_a_model_is_traced_to_its_media(two_models, tmp_path):
     assert steps["data"] == "version version2, dataset dataset2"
     assert steps["split"].startswith("holds. No group")
     assert steps["media"] == "/m: test: 1 real from camera; train: 1 real from ann"
-    assert of_model(two_models, "m", "1")["data"]["version"] == "version1"
+    of_cluster = of_model(two_models, "m", "1")
+    assert of_cluster["data"]["version"] == "version1"
+    steps = dict(model_in_words(of_cluster))
+    assert (steps["pipeline"], steps["images"]) == ("q" * 64, "host/training:7")
     with pytest.raises(InputError, match="it has 2 @champion, 1"):
         of_model(two_models, "m", "shadow")
     write_page(tmp_path / "lineage.html", found)

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from components.errors import InputError
-from components.revision import Revision, barred, revision
+from components.revision import Revision, barred, cluster_pipeline, revision
 
 
 @pytest.fixture
@@ -66,3 +66,12 @@ def test_uncommitted_code_is_barred_by_policy(code, monkeypatch, policy, cluster
     monkeypatch.setenv("AI_VS_REAL_PROMOTE_DIRTY", "sometimes")
     with pytest.raises(InputError, match="local, never, always"):
         barred(Revision())
+
+
+def test_a_pod_knows_its_pipeline_and_a_process_here_does_not_claim_one(monkeypatch):
+    monkeypatch.setenv("AI_VS_REAL_PIPELINE_DIGEST", "d" * 64)
+    monkeypatch.setenv("AI_VS_REAL_PIPELINE_IMAGES", "host/a:1,host/b:1")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert cluster_pipeline() == {}
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert cluster_pipeline() == {"pipeline_digest": "d" * 64, "images": ["host/a:1", "host/b:1"]}
