@@ -39,8 +39,8 @@ notebook: install ## Run pipelines/walkthrough.ipynb from a clean kernel and kee
 	$(RUN)/python tests/walkthrough.py
 
 .PHONY: fuzz
-fuzz: install ## Throw 5,000 broken pictures and 500 broken clips at the readers
-	$(RUN)/python tests/fuzz_media.py
+fuzz: install ## Throw broken pictures, clips and lists at the readers and at `ai-vs-real check` (ARGS="--seed 7")
+	$(RUN)/python tests/fuzz_media.py $(ARGS)
 
 .PHONY: lock
 lock: install ## Resolve the dependencies anew

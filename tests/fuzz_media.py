@@ -1,16 +1,21 @@
-"""Mutated pictures and clips, from a fixed seed: no crash but MediaError, no hang, nothing left behind.
+"""Broken pictures, clips and lists, from a fixed seed: no crash but MediaError, no hang, nothing left behind.
 
-    python tests/fuzz_media.py --pictures 5000 --clips 500 --seed 0
+    python tests/fuzz_media.py --pictures 5000 --clips 500 --lists 100 --check 500 --seed 0
 
-File number N of a seed is always the same bytes. What fails is kept in --keep, with its number, and printed.
+File number N of a seed is always the same bytes: where N is even, a whole file with bytes changed at random; where it
+is odd, one whose structure is (see `fuzz_structures`). --check asks `ai-vs-real check` about many such files at a time,
+as a user does, and wants an answer for each. What fails is kept in --keep, with its number, and printed.
 """
 
 import argparse
 import contextlib
 import io
+import json
+import math
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -21,16 +26,20 @@ from collections.abc import Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import fuzz_structures
 import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from components.errors import InputError
+from components.extraction.sources import list_media
 from components.media.ffmpeg import ffmpeg_executable
 from components.media.pictures import MediaError
 from components.media.videos import Sampling
 from components.media.view import ViewPolicy, read_views
 
+FOLDER = 100  # files that one `ai-vs-real check` is asked about
 HANG_S = 60.0
 MEMORY_MB = 1000
 CLIPS = {
@@ -96,11 +105,21 @@ def clips(folder: Path) -> dict[str, bytes]:
     return found
 
 
+def form_of(data: bytes) -> str:
+    """Return how `fuzz_structures` takes a whole file apart; "" where it cannot."""
+    heads = {b"\xff\xd8": "jpeg", b"\x89PNG": "png", b"\x1a\x45\xdf\xa3": "mkv", b"II*\0": "tiff"}
+    form = next((form for head, form in heads.items() if data.startswith(head)), "")
+    return "mp4" if data[4:8] == b"ftyp" else form
+
+
 def mutated(seeds: dict[str, bytes], number: int, seed: int) -> bytes:
-    """Return file number `number`: a seed with one to eight mutations, more likely near its start."""
+    """Return file number `number`: a seed with changed structure, or with one to eight changes of its bytes."""
     chance = random.Random(f"{seed}:{number}")
     names = sorted(seeds)
-    data = bytearray(seeds[names[number % len(names)]])
+    whole = seeds[names[number // 2 % len(names)]]
+    if number % 2 and form_of(whole):
+        return fuzz_structures.broken(form_of(whole), whole, chance)
+    data = bytearray(whole)
     for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
         at = int(len(data) * chance.random() ** chance.choice((1, 3)))
         length = chance.choice((1, 2, 4, 16, 64))
@@ -140,9 +159,7 @@ def read(path: Path) -> str:
 
 
 def work(seeds: dict[str, bytes], seed: int, numbers: range, folder: Path, results) -> None:
-    """Read mutated files in this process, telling before and after each one over a pipe."""
-    import resource
-
+    """Read mutated files in this process, and report before and after each over a pipe."""
     # This process is forked: what its parent's peak was before, in a run of many tests, is not the readers' doing.
     limit = max(MEMORY_MB, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 + MEMORY_MB // 2)
     open_files = None
@@ -150,10 +167,12 @@ def work(seeds: dict[str, bytes], seed: int, numbers: range, folder: Path, resul
         results.send((number, "started", ""))
         path = folder / f"{number}.bin"
         path.write_bytes(mutated(seeds, number, seed))
+        begun = time.monotonic()
         try:
             outcome, trouble = read(path), ""
         except BaseException as error:
             outcome, trouble = "crash", f"{type(error).__name__}: {error}"[:300]
+        results.send((number, "took", (time.monotonic() - begun, *_peaks())))
         path.unlink()
         left = len(os.listdir("/dev/fd"))
         open_files = open_files or left
@@ -167,14 +186,39 @@ def work(seeds: dict[str, bytes], seed: int, numbers: range, folder: Path, resul
     results.send((numbers.stop, "finished", " ".join(_children())))
 
 
+def _peaks() -> tuple[int, int]:
+    """The most memory so far, MB: of this process, and of any of the FFmpegs that it ran."""
+    return tuple(resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
 def _children() -> list[str]:
     with contextlib.suppress(FileNotFoundError):  # stated on Linux only
         return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return []
 
 
-def fuzz(seeds: dict[str, bytes], count: int, seed: int, processes: int = 2) -> Iterator[tuple[int, str, str]]:
+class Measured:
+    """The slowest file and the most memory of a run."""
+
+    def __init__(self):
+        self.seconds, self.slowest, self.reader_mb, self.ffmpeg_mb = 0.0, -1, 0, 0
+
+    def take(self, number: int, seconds: float, reader_mb: int, ffmpeg_mb: int) -> None:
+        """Take in one file."""
+        if seconds > self.seconds:
+            self.seconds, self.slowest = seconds, number
+        self.reader_mb, self.ffmpeg_mb = max(self.reader_mb, reader_mb), max(self.ffmpeg_mb, ffmpeg_mb)
+
+    def __str__(self) -> str:
+        peak = f"peak {self.reader_mb} MB of a reader and {self.ffmpeg_mb} MB of an FFmpeg"
+        return f"slowest {self.seconds:.1f} s (number {self.slowest}), {peak}"
+
+
+def fuzz(
+    seeds: dict[str, bytes], count: int, seed: int, processes: int = 2, measured: Measured | None = None
+) -> Iterator[tuple[int, str, str]]:
     """Read mutated files in worker processes; yield (number, outcome, trouble), trouble "" where all is well."""
+    measured = measured or Measured()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         share = -(-count // processes)
@@ -200,6 +244,9 @@ def fuzz(seeds: dict[str, bytes], count: int, seed: int, processes: int = 2) -> 
                     yield number, "crash", f"the process died with {process.exitcode}"
                     start(range(number + 1, numbers.stop))
                     continue
+                if outcome == "took":
+                    measured.take(counted, *trouble)
+                    continue
                 running[receiver][2:] = [counted, time.monotonic()]
                 if outcome == "finished":
                     process.join()
@@ -222,32 +269,113 @@ def fuzz(seeds: dict[str, bytes], count: int, seed: int, processes: int = 2) -> 
             yield -1, "leak", f"files left: {left[:5]}"
 
 
+def fuzz_lists(count: int, seed: int) -> Iterator[tuple[int, str, str]]:
+    """Read broken lists of media: entries, or one line of error; yields as `fuzz`."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(30):
+            (Path(folder) / f"{number}.jpg").write_bytes(b"listed")
+        for number in range(count):
+            suffix, data = fuzz_structures.media_list(random.Random(f"{seed}:list:{number}"))
+            path = Path(folder) / f"list{suffix}"
+            path.write_bytes(data)
+            try:
+                outcome, trouble = "listed" if list_media(str(path)) else "nothing", ""
+            except InputError as error:
+                outcome, trouble = "refused", "more than one line" if "\n" in str(error) else ""
+            except Exception as error:
+                outcome, trouble = "crash", f"{type(error).__name__}: {error}"[:300]
+            path.unlink()
+            yield number, outcome, trouble
+
+
+def fuzz_check(seeds: dict[str, bytes], count: int, seed: int, detector: Path) -> Iterator[tuple[int, str, str]]:
+    """Ask `ai-vs-real check` about folders of broken files: an answer for each, and no traceback; yields as `fuzz`."""
+    command = [sys.executable, "-m", "pipelines.commands.main", "check", "--model", str(detector), "--jsonl"]
+    root = Path(__file__).resolve().parents[1]
+    for first in range(0, count, FOLDER):
+        numbers = range(first, min(count, first + FOLDER))
+        with tempfile.TemporaryDirectory() as folder:
+            for number in numbers:
+                (Path(folder) / f"{number}.bin").write_bytes(mutated(seeds, number, seed))
+            try:
+                done = subprocess.run(
+                    [*command, folder], cwd=root, capture_output=True, text=True, timeout=HANG_S * len(numbers)
+                )
+            except subprocess.TimeoutExpired:
+                yield first, "hang", f"check of numbers {first} to {numbers.stop - 1} did not end"
+                continue
+        trouble = _trouble(done, len(numbers))
+        answers = {} if trouble else {answer["path"]: answer for answer in map(json.loads, done.stdout.splitlines())}
+        for number in numbers:
+            answer = answers.get(os.path.join(folder, f"{number}.bin"))
+            if answer is None:
+                yield number, "crash", trouble or "no answer"
+                continue
+            sound = answer["error"] or 0 <= answer["probability"] <= 1
+            reason = (answer["error"] or answer["verdict"] or "").partition(":")[0]
+            yield number, reason, "" if sound and reason else f"answered {answer}"[:300]
+
+
+def _trouble(done: subprocess.CompletedProcess, count: int) -> str:
+    if done.returncode not in (0, 4):
+        return f"check ended with {done.returncode}: {done.stderr[-300:]}"
+    if "Traceback" in done.stderr:
+        return f"a traceback: {done.stderr[-300:]}"
+    lines = done.stdout.splitlines()
+    if len(lines) != count:
+        return f"{len(lines)} answers for {count} files"
+    finite = all(math.isfinite(json.loads(line)["probability"] or 0) for line in lines)
+    return "" if finite else "a probability that is not finite"
+
+
 def main() -> int:
-    """Run both kinds and print the outcomes; return 1 if anything is wrong."""
+    """Run every kind and print the outcomes; return 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=5000)
     parser.add_argument("--clips", type=int, default=500)
+    parser.add_argument("--lists", type=int, default=100)
+    parser.add_argument("--check", type=int, default=500, help="files that ai-vs-real check is asked about")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the files that failed")
     arguments = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        kinds = {"pictures": (pictures(), arguments.pictures), "clips": (clips(Path(folder)), arguments.clips)}
-    for kind, (seeds, count) in kinds.items():
-        started = time.monotonic()
-        outcomes = Counter()
-        for number, outcome, trouble in fuzz(seeds, count, arguments.seed):
-            outcomes[outcome] += 1
-            if trouble:
-                failed += 1
-                print(f"{kind} {number}: {outcome}: {trouble}", flush=True)
-                if arguments.keep:
-                    arguments.keep.mkdir(parents=True, exist_ok=True)
-                    (arguments.keep / f"{kind}-{number}").write_bytes(mutated(seeds, number, arguments.seed))
-        summary = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
-        print(f"{count} mutated {kind} in {time.monotonic() - started:.0f} s: {summary}", flush=True)
+        place, seed = Path(folder), arguments.seed
+        of_pictures, of_clips = pictures(), clips(place)
+        every = of_pictures | of_clips
+        facts = {kind: Measured() for kind in ("pictures", "clips")}
+        runs = {
+            "pictures": (
+                of_pictures,
+                arguments.pictures,
+                fuzz(of_pictures, arguments.pictures, seed, 2, facts["pictures"]),
+            ),
+            "clips": (of_clips, arguments.clips, fuzz(of_clips, arguments.clips, seed, 2, facts["clips"])),
+            "lists": ({}, arguments.lists, fuzz_lists(arguments.lists, seed)),
+            "files by ai-vs-real check": (every, arguments.check, _checked(every, arguments.check, seed, place)),
+        }
+        for kind, (seeds, count, outcomes) in runs.items():
+            started, counted = time.monotonic(), Counter()
+            for number, outcome, trouble in outcomes:
+                counted[outcome] += 1
+                if trouble:
+                    failed += 1
+                    print(f"{kind} {number}: {outcome}: {trouble}", flush=True)
+                    if arguments.keep and seeds:
+                        arguments.keep.mkdir(parents=True, exist_ok=True)
+                        (arguments.keep / f"{kind.split()[0]}-{number}").write_bytes(mutated(seeds, number, seed))
+            summary = ", ".join(f"{number} {outcome}" for outcome, number in counted.most_common())
+            measured = f"; {facts[kind]}" if kind in facts else ""
+            print(f"{count} broken {kind} in {time.monotonic() - started:.0f} s: {summary}{measured}", flush=True)
     print("all well" if not failed else f"{failed} in trouble")
     return 1 if failed else 0
+
+
+def _checked(seeds: dict[str, bytes], count: int, seed: int, place: Path) -> Iterator[tuple[int, str, str]]:
+    if count:
+        from brightness import write_detector
+
+        yield from fuzz_check(seeds, count, seed, write_detector(place / "detector", size=48, export=True))
 
 
 if __name__ == "__main__":

@@ -53,11 +53,37 @@ def ffmpeg_executable() -> str:
         ) from error
 
 
+@contextlib.contextmanager
+def descriptor_of(path: str | Path) -> Iterator[int]:
+    """Open a file for FFmpeg or its libraries, for the length of a block.
+
+    Its name never reaches them: no option, pattern, protocol or line of the log can be made of it.
+
+    Args:
+        path: The file; what is no file is not waited for.
+
+    Yields:
+        The descriptor, which they read as /dev/fd/N.
+
+    Raises:
+        MediaError: It is missing, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise MediaError("missing", error.strerror or "") from error
+    except (OSError, ValueError) as error:
+        raise MediaError("unreadable", str(error)) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 class FFmpeg:
     """One FFmpeg process; a context manager, and gone when its block is left.
 
-    The file is opened here and passed on as a descriptor, so its name never reaches FFmpeg: no option, pattern,
-    protocol or line of the log can be made of it.
+    The file is passed on as a descriptor; see `descriptor_of`.
 
     Args:
         path: The file to read.
@@ -74,13 +100,7 @@ class FFmpeg:
         arguments = [text.replace(TIMES, self._filter) for text in arguments]
         self._log: deque[str] = deque(maxlen=500)
         self._times: queue.Queue[Fraction | None] = queue.Queue()
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except FileNotFoundError as error:
-            raise MediaError("missing", error.strerror or "") from error
-        except (OSError, ValueError) as error:
-            raise MediaError("unreadable", str(error)) from error
-        try:
+        with descriptor_of(path) as descriptor:
             self._process = subprocess.Popen(
                 _command(arguments, descriptor),
                 stdin=subprocess.DEVNULL,
@@ -89,8 +109,6 @@ class FFmpeg:
                 pass_fds=(descriptor,),
                 env=_environment(),
             )
-        finally:
-            os.close(descriptor)
         _allow(self._process.pid)
         assert self._process.stdout is not None
         assert self._process.stderr is not None

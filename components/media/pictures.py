@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
 # Formats whose decoders run in this process. EPS, for one, would start Ghostscript on a stranger's program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -177,7 +177,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def _check_coefficients(image: Image.Image, size: tuple[int, int]) -> None:
-    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.info.get("progressive"):
         layers = getattr(image, "layer", None) or [(0, 1, 1)] * 3
         whole = max(across * down for _, across, down, *_ in layers)
         blocks = sum(across * down for _, across, down, *_ in layers) / max(1, whole)
@@ -188,7 +188,7 @@ def _check_coefficients(image: Image.Image, size: tuple[int, int]) -> None:
             raise MediaError("too large", f"{scans:,} scans, at most {MAX_SCANS}")
 
 
-def _occurrences(path: str, pair: bytes) -> int:
+def _occurrences(path: str | bytes, pair: bytes) -> int:
     count, last = 0, b""
     with open(path, "rb") as file:
         while part := file.read(1024 * 1024):

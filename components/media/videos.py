@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from components.errors import InputError
-from components.media.ffmpeg import CONTAINERS, INPUT, TIMES, FFmpeg, ffmpeg_executable
+from components.media.ffmpeg import CONTAINERS, INPUT, TIMES, FFmpeg, descriptor_of, ffmpeg_executable
 from components.media.pictures import (
     MediaError,
     check_size,
@@ -108,7 +108,7 @@ def probe(path: str | Path) -> Video:
     """
     import av  # here: reading pictures needs none of it
 
-    with _descriptor(path) as descriptor:
+    with descriptor_of(path) as descriptor:
         guards = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
         try:
             # Metadata that is no text is of no interest here, and must not raise.
@@ -126,21 +126,6 @@ def probe(path: str | Path) -> Video:
 
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-
-
-@contextlib.contextmanager
-def _descriptor(path: str | Path) -> Iterator[int]:
-    # The name itself never reaches the libraries: no protocol or pattern can be made of it.
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError as error:
-        raise MediaError("missing", error.strerror or "") from error
-    except (OSError, ValueError) as error:
-        raise MediaError("unreadable", str(error)) from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _quarter_turns(container: Any, stream: Any) -> int:

@@ -1,6 +1,7 @@
 """A short slice of the fuzzing that `make fuzz` does at length."""
 
 import fuzz_media
+import fuzz_structures
 
 
 def test_mutated_pictures():
@@ -36,3 +37,20 @@ def misbehave(seeds, seed, numbers, folder, results):
             time.sleep(60)
         results.send((number, "read", ""))
     results.send((numbers.stop, "finished", ""))
+
+
+def test_structures_are_put_together_as_they_were_taken_apart(tmp_path):
+    seeds = fuzz_media.pictures() | fuzz_media.clips(tmp_path)
+    forms = {name: fuzz_media.form_of(data) for name, data in seeds.items()}
+    assert {"mp4", "mkv", "jpeg", "png", "tiff"} <= set(forms.values())
+    for name, form in forms.items():
+        if form in fuzz_structures.FORMS:
+            apart, together = fuzz_structures.FORMS[form]
+            again = together(apart(seeds[name]))
+            assert again == seeds[name] or (form == "mkv" and together(apart(again)) == again)
+
+
+def test_broken_lists():
+    outcomes = list(fuzz_media.fuzz_lists(6, seed=2))
+    assert [outcome for outcome in outcomes if outcome[2]] == []
+    assert {outcome for _, outcome, _ in outcomes} == {"listed", "refused"}
