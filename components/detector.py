@@ -32,7 +32,7 @@ CLASSES = {
     "GlobalAveragePooling2D InputLayer MaxPooling2D Multiply Normalization ReLU Rescaling Reshape ZeroPadding2D",
     "keras.src.models.functional": "Functional",
     "keras.src.ops.core": "Cast",
-    "keras.src.ops.numpy": "Add Flip Maximum Sqrt Square Subtract",
+    "keras.src.ops.numpy": "Add Flip Maximum Reshape Sqrt Square Subtract",
     None: "__keras_tensor__",
 }
 CLIP_TERMS = ("slope", "above", "below", "spread", "intercept")  # the weights of `clip_features`

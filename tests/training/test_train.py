@@ -188,10 +188,11 @@ def test_deep_recipe_tells_the_planted_trace(place):
 def test_consistency_pulls_the_draws_of_a_view_together(place):
     import keras
 
-    from components.training import data, train
+    from components.training import data, model, phases, recipes, train
 
     rows = Dataset(place / "dataset")
     wanted = settings(place, recipe="deep", fine_tune_epochs=0, training_degradations=0.5)
+    recipe = recipes.recipe_for("deep", wanted["weights"])
     batches = data.Batches(rows, rows.rows("train"), 8, augment=True, degrade=0.5)
     as_it_is = np.concatenate(rows.views(rows.rows("train")))
     assert np.array_equal(batches.pixels(np.arange(batches.samples)), as_it_is)
@@ -199,28 +200,19 @@ def test_consistency_pulls_the_draws_of_a_view_together(place):
     degraded = batches.pixels(np.arange(batches.samples))
     apart = {}
     for consistency in (0.0, 10.0):
-        train.train(place / "dataset", place / f"pulled-{consistency}", **wanted, consistency=consistency)
-        network = keras.saving.load_model(place / f"pulled-{consistency}" / "model.keras", compile=False)
+        keras.utils.set_random_seed(0)
+        network = model.build("mobilenetv2", wanted["weights"], SIZE, depths=recipe.depths, spread=recipe.spread)
+        chosen = train.Settings(**wanted, consistency=consistency)
+        phases.Phases(network, rows, chosen, place / f"pulled-{consistency}", lambda *_: None).run()
         clean, changed = (network.predict_on_batch(np.asarray(pixels)) for pixels in (as_it_is, degraded))
         apart[consistency] = np.std(clean - changed) / np.std(clean)
     assert apart[10.0] < apart[0.0]
 
 
-def test_from_scratch_all_layers_learn(place, capfd):
+def test_one_epoch_from_scratch_is_one_epoch_of_all_layers_and_never_runs_twice_at_once(place, capfd):
     from components.training import train
 
-    card = train.train(
-        place / "dataset", place / "scratch", **settings(place, weights="none", epochs=1, fine_tune_epochs=0)
-    )
-    assert card["unfrozen"] == {"layers": "all"}
-    assert list(card["epochs"]) == ["scratch"]
-    assert "from scratch: all layers learn" in capfd.readouterr().err
-
-
-def test_the_same_training_does_not_run_twice_at_once(place):
-    from components.training import train
-
-    wanted = settings(place, epochs=1, fine_tune_epochs=0)
+    wanted = {"backbone": "mobilenetv2", "weights": "none", "epochs": 1, "batch_size": 8}
     rows = Dataset(place / "dataset")
     work = place / "twice" / train.Settings(**wanted).key(rows.digest)
     work.mkdir(parents=True)
@@ -228,8 +220,11 @@ def test_the_same_training_does_not_run_twice_at_once(place):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="under way in another process"):
             train.train(place / "dataset", place / "second", work=place / "twice", **wanted)
-    train.train(place / "dataset", place / "second", work=place / "twice", **wanted)
+    card = train.train(place / "dataset", place / "second", work=place / "twice", **wanted)
     assert not work.exists()
+    assert card["epochs"] == {"scratch": 1}
+    assert card["unfrozen"] == {"layers": "all"}
+    assert "from scratch: all layers learn" in capfd.readouterr().err
 
 
 def test_one_label_alone_cannot_be_trained_on(place):
@@ -255,13 +250,6 @@ def test_settings_that_make_no_sense_are_refused(name, values):
 
     with pytest.raises(InputError, match=name):
         train.Settings(**values)
-
-
-def test_one_epoch_from_scratch_is_one_epoch(place):
-    from components.training import train
-
-    settings = {"backbone": "mobilenetv2", "weights": "none", "epochs": 1, "batch_size": 8}
-    assert train.train(place / "dataset", place / "one", **settings)["epochs"] == {"scratch": 1}
 
 
 def test_mixed_precision_learns_the_same_and_leaves_a_float32_detector(place):
