@@ -8,6 +8,7 @@ from components import containers
 @dsl.component(base_image=containers.TRAINING, install_kfp_package=False)
 def train(
     dataset: dsl.Input[dsl.Dataset],
+    data_page: dsl.Input[dsl.HTML],
     backbone: str,
     weights: str,
     recipe: str,
@@ -30,6 +31,7 @@ def train(
 
     Args:
         dataset: What preprocessing made.
+        data_page: The page that preprocessing wrote of it, to be kept with the run.
         backbone: Architecture of the network.
         weights: Weights that training starts from: imagenet, none (from scratch), or a weights file of the backbone.
         recipe: What the head reads: deep, features of all depths; plain, the top alone, and --view is resize256.
@@ -53,9 +55,10 @@ def train(
     from components.training import train
 
     card = train.train(
-        dataset.path, model.path, report=curves.path, work=work, backbone=backbone, weights=weights, recipe=recipe,
-        epochs=epochs, fine_tune_epochs=fine_tune_epochs, unfreeze_layers=unfreeze_layers, batch_size=batch_size,
-        learning_rate=learning_rate, draws=draws, training_degradations=training_degradations,
-        consistency=consistency, activation_cache=activation_cache, precision=precision, seed=seed,
+        dataset.path, model.path, report=curves.path, data_page=data_page.path, work=work, backbone=backbone,
+        weights=weights, recipe=recipe, epochs=epochs, fine_tune_epochs=fine_tune_epochs,
+        unfreeze_layers=unfreeze_layers, batch_size=batch_size, learning_rate=learning_rate, draws=draws,
+        training_degradations=training_degradations, consistency=consistency, activation_cache=activation_cache,
+        precision=precision, seed=seed,
     )  # fmt: skip
     model.metadata.update(digest=card["digest"], framework=card["versions"]["backend"])

@@ -81,6 +81,7 @@ def train(
     output: str | Path,
     *,
     report: str | Path | None = None,
+    data_page: str | Path | None = None,
     work: str | Path | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -92,6 +93,7 @@ def train(
         dataset: A dataset directory with train and validation rows.
         output: Where the detector's directory shall lie.
         report: Where the page with the learning curves shall lie, if wanted.
+        data_page: The page that preprocessing wrote of the dataset, to be kept with the run, if there is one.
         work: Where checkpoints and activations lie meanwhile; the run home's `training` if not given.
         **settings: As in `Settings`.
 
@@ -140,6 +142,8 @@ def train(
         run.log_file(Path(output) / "card.json")
         profile = json.dumps(rows.card.get("counts", {}))[:60_000]
         run.log_dataset("dataset", rows.digest, str(dataset), "training", profile)
+        if data_page:
+            run.log_file(Path(data_page), "pages/data.html")
         if report:
             Path(report).write_text(curves.render(training.history, card))
             run.log_file(Path(report), "pages/training.html")

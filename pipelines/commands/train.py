@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
     claim_page(output.with_suffix(".html"), overwrite=overwrite)
     if not (dataset / "dataset.json").is_file():
         dataset = _dataset_of_tree(options, wanted["seed"])
-    train(dataset, output, report=output.with_suffix(".html"), **wanted)
+    page = dataset.with_suffix(".html")  # where the command preprocess writes it
+    train(dataset, output, report=output.with_suffix(".html"), data_page=page if page.is_file() else None, **wanted)
     print(output)
 
 

@@ -71,7 +71,8 @@ def _steps(dataset: Dataset, place: Path, wanted: Mapping[str, Mapping[str, Any]
         seconds[step], begun = round(time.monotonic() - begun, 3), time.monotonic()
         engine.print_to_stderr(f"{step}: done in {seconds[step]:.1f} s")
 
-    train(dataset.directory, Path(path["model"]), report=Path(path["curves"]), **wanted["train"])
+    pages = {"report": path["curves"], "data_page": path["data_report"]}
+    train(dataset.directory, Path(path["model"]), **pages, **wanted["train"])
     done("train")
     name = wanted["evaluate"]["model_name"]
     champion = find_champion(path["model"], name)

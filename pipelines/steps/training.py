@@ -98,6 +98,7 @@ def training(
     dataset = place(preprocessing, "preprocess").outputs["dataset"]
     fitting = train(
         dataset=dataset,
+        data_page=preprocessing.outputs["report"],
         backbone=backbone,
         weights=weights,
         recipe=recipe,

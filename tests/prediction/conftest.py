@@ -16,7 +16,8 @@ BAND = {"low": 0.2, "high": 0.8, "false_positive_rate": 0.05, "false_negative_ra
 @pytest.fixture(scope="session")
 def brightness_detector(tmp_path_factory):
     """Sees brightness alone: 130 is undecided, 200 fake, 60 real."""
-    card = {"view": f"resize{SIZE}", "sampling": "even:4", "abstention": BAND, "commit": "c0ffee", "mlflow_run": "r1"}
+    card = {"view": f"resize{SIZE}", "sampling": "even:4", "abstention": BAND, "mlflow_run": "r1"}
+    card |= {"revision": {"commit": "c0ffee", "branch": "main", "dirty": False}, "data_version": "da7a"}
     return write_detector(tmp_path_factory.mktemp("models") / "detector", size=SIZE, card=card, export=True)
 
 

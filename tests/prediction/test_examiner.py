@@ -26,9 +26,14 @@ def test_pictures_get_the_verdict_of_their_brightness_and_a_receipt(examiner, as
     assert (dark.kind, dark.frames, dark.reason, dark.error) == ("picture", 1, "", None)
     assert [one.name for one in dark.deliveries] == list(DELIVERIES)
     assert all(one.verdict == "real" for one in dark.deliveries)
-    assert {"model": "ai-vs-real", "version": "4", "alias": "champion", "commit": "c0ffee", "run": "r1"}.items() <= (
-        dark.receipt.items()
-    )
+    assert {
+        "model": "ai-vs-real",
+        "version": "4",
+        "alias": "champion",
+        "commit": "c0ffee",
+        "data_version": "da7a",
+        "run": "r1",
+    }.items() <= (dark.receipt.items())
     assert dark.limits == ("Not for X-rays.",)
     json.dumps(dark.to_json())
 

@@ -74,8 +74,9 @@ def trained(place):
     before = dict(os.environ)
     os.environ["AI_VS_REAL_HOME"] = str(place / "home")
     try:
-        report = place / "curves.html"
-        return train.train(place / "dataset", place / "detector", report=report, **settings(place))
+        pages = {"report": place / "curves.html", "data_page": place / "data.html"}
+        pages["data_page"].write_text("<html>what it was trained on</html>")
+        return train.train(place / "dataset", place / "detector", **pages, **settings(place))
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -110,7 +111,8 @@ def test_the_run_is_in_mlflow_with_a_value_for_every_epoch(trained):
     assert run.data.tags["keras"] == trained["versions"]["keras"]
     assert len(client.get_metric_history(trained["mlflow_run"], "val_loss")) == epochs
     assert {file.path for file in client.list_artifacts(trained["mlflow_run"])} >= {"card.json", "pages"}
-    assert [file.path for file in client.list_artifacts(trained["mlflow_run"], "pages")] == ["pages/training.html"]
+    pages = [file.path for file in client.list_artifacts(trained["mlflow_run"], "pages")]
+    assert pages == ["pages/data.html", "pages/training.html"]
 
 
 def test_a_killed_run_goes_on_to_the_same_detector(place, trained):
