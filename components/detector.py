@@ -29,9 +29,11 @@ CLASSES = {
     "keras.initializers": "GlorotUniform Ones VarianceScaling Zeros",
     "keras.layers": "Activation Add BatchNormalization Concatenate Conv2D Dense DepthwiseConv2D Dropout "
     "Identity "
-    "GlobalAveragePooling2D InputLayer MaxPooling2D Multiply Normalization ReLU Rescaling Reshape ZeroPadding2D",
+    "GlobalAveragePooling2D InputLayer MaxPooling2D Multiply Normalization ReLU Rescaling Reshape "
+    "Subtract ZeroPadding2D",
     "keras.src.models.functional": "Functional",
     "keras.src.ops.core": "Cast",
+    "keras.src.ops.math": "Logsumexp",
     "keras.src.ops.numpy": "Add Flip Maximum Reshape Sqrt Square Subtract",
     None: "__keras_tensor__",
 }

@@ -19,6 +19,7 @@ import numpy as np
 from components.dataset import Dataset
 from components.detector import calibrated, clip_probability, logits_of, read_card
 from components.errors import InputError
+from components.source_head import SourceHead
 from components.units import units_of
 
 NETWORK, SLOPES = "runtime.xml", "runtime.npz"
@@ -26,6 +27,7 @@ FILES = (NETWORK, "runtime.bin", SLOPES)
 HEAD_FEATURES = "head_features"  # the Keras layer whose output the head reads
 POOL = "head_pool_"  # begins the names of the Keras layers that average a depth
 POOL_SQUARE = "head_pool_square_"  # and of those that average its squares
+HEAD_SOURCES = ("head_real_sources", "head_fake_sources")  # those that score sources, where it has them
 ROUNDING = 1e-5  # of a probability: what two orders of a sum differ by
 LARGEST_DIFFERENCE = 0.002  # of a probability from Keras's, on validation rows
 PROCESSOR = {
@@ -114,15 +116,15 @@ class Runtime:
     def heat_maps(self, pixels: np.ndarray) -> np.ndarray | None:
         """Map the parts of views that pushed the logit towards fake or real.
 
-        Grad-CAM (Selvaraju et al., 2017) over every depth that a linear head reads: each depth's activations weighted
-        by the slope of the logit along their average, and along the average of their squares.
+        Grad-CAM (Selvaraju et al., 2017) over every depth that the head reads: each depth's activations weighted by the
+        slope of the logit along their average, and along the average of their squares.
 
         Args:
             pixels: uint8, (views, size, size, 3).
 
         Returns:
-            float32, (views, size, size), positive towards fake, in units of the logit; None where the head is not
-            linear in averages of activations, or the runtime was loaded without depths.
+            float32, (views, size, size), positive towards fake, in units of the logit; None where the head is neither
+            linear in averages of activations nor one of sources, or the runtime was loaded without depths.
         """
         import cv2
 
@@ -130,11 +132,15 @@ class Runtime:
         if not depths or "depth_0" not in self._places:
             return None
         outputs = self.forward(pixels)
-        slopes = np.load(self.directory / SLOPES)
+        with np.load(self.directory / SLOPES) as held:
+            read = outputs["features"].shape[1]
+            slopes = np.zeros((len(pixels), len(held["kernel"])), dtype=np.float32)
+            head = SourceHead(held["kernel"][:read], held["bias"], held["labels"])
+            slopes[:, :read] = head.slopes(outputs["features"])
+            parts = np.split(slopes, np.cumsum([*held["widths"], *held["widths"]])[:-1], axis=1)
         total = np.zeros(pixels.shape[:3], dtype=np.float32)
         for number in range(depths):
-            activations = outputs[f"depth_{number}"]
-            mean, spread = slopes[f"mean_{number}"], slopes[f"spread_{number}"]
+            activations, mean, spread = outputs[f"depth_{number}"], parts[number], parts[depths + number]
             averages = activations.mean(axis=(1, 2))
             deviations = np.sqrt(np.maximum(activations.var(axis=(1, 2)), 0) + 1e-6)
             # The standard deviation is the root of the mean square less the squared mean: both have a slope.
@@ -203,18 +209,18 @@ def export(directory: str | Path, model: Any, units: Iterable[tuple[np.ndarray, 
         )
     directory = Path(directory)
     card = read_card(directory)
-    names, tensors, slopes = _outputs_of(model)
+    names, tensors, head = _outputs_of(model)
     network = _converted(model, tensors, names, np.uint8)
     with tempfile.TemporaryDirectory(prefix=".runtime.", dir=directory) as part:
         ov.save_model(network, Path(part) / NETWORK, compress_to_fp16=False)
-        np.savez(Path(part) / SLOPES, allow_pickle=False, **slopes)
+        np.savez(Path(part) / SLOPES, allow_pickle=False, **head)
         for name in FILES:
             os.chmod(Path(part) / name, 0o644)
             os.replace(Path(part) / name, directory / name)
     entry = {
         "engine": f"openvino {ov.__version__.partition('-')[0]}",
         "sha256": {name: _sha256(directory / name) for name in FILES},
-        "depths": len(slopes) // 2,
+        "depths": len(head["widths"]) if head else 0,
     }
     card = {**card, "runtime": entry | _compare(model, _compiled(_only(network, ["logit"])), card, units)}
     part_of_card = directory / ".card.json.part"
@@ -310,7 +316,7 @@ def _parts(pixels: np.ndarray) -> list[np.ndarray]:
 
 
 def _outputs_of(model: Any) -> tuple[list[str], list[Any], dict[str, np.ndarray]]:
-    """Return names and tensors of the outputs, and the slope of the logit along each depth's mean and spread."""
+    """Return names and tensors of the outputs, and the head: see `_head`."""
     import keras
 
     last = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
@@ -320,37 +326,43 @@ def _outputs_of(model: Any) -> tuple[list[str], list[Any], dict[str, np.ndarray]
     # Backbones have averages of their own, such as EfficientNet's squeezes, which the head does not read.
     pools = [pool for pool in pools if pool.name.startswith(POOL)] or pools
     depths = [pool.input for pool in pools if not pool.name.startswith(POOL_SQUARE)]
-    slopes = _slopes(model, features, [int(depth.shape[-1]) for depth in depths])
-    if not slopes:
+    head = _head(model, features, [int(depth.shape[-1]) for depth in depths])
+    if not head:
         depths = []
     names = ["logit", "features", *(f"depth_{number}" for number in range(len(depths)))]
-    return names, [model.outputs[0], features, *depths], slopes
+    return names, [model.outputs[0], features, *depths], head
 
 
-def _slopes(model: Any, features: Any, widths: list[int]) -> dict[str, np.ndarray]:
-    """Return the slope of the logit along each depth's mean and spread; empty where the head is not linear in them."""
+def _head(model: Any, features: Any, widths: list[int]) -> dict[str, np.ndarray]:
+    """Return a head's kernel and bias on each depth's mean and spread, the labels of its scores, and the widths.
+
+    Empty where the head is neither linear in them nor one of sources. A linear head is one of a fake source and a real
+    one whose score is always 0.
+    """
     import keras
     import tensorflow as tf
 
     width = int(features.shape[-1]) if len(features.shape) == 2 else 0
     if not widths or width not in (sum(widths), 2 * sum(widths)):
         return {}
-    head = keras.Model(features, model.outputs[0])
+    layers = {layer.name: layer for layer in model.layers}
+    scored = [name for name in HEAD_SOURCES if name in layers]
+    head = keras.Model(features, [layers[name].output for name in scored] or [model.outputs[0]])
     random = np.random.default_rng(0)
     points = tf.convert_to_tensor(random.normal(size=(2, width)).astype("float32"))
     with tf.GradientTape() as tape:
         tape.watch(points)
-        total = tf.reduce_sum(head(points, training=False))
-    slope = tape.gradient(total, points)
-    if slope is None or not np.allclose(slope[0], slope[1], rtol=1e-3, atol=1e-6):
+        scores = tf.concat(_listed(head(points, training=False)), axis=1)
+    slope = np.asarray(tape.batch_jacobian(scores, points))  # (points, scores, features)
+    if not np.allclose(slope[0], slope[1], rtol=1e-3, atol=1e-6):
         return {}
-    flat = np.zeros(2 * sum(widths), "float32")
-    flat[:width] = np.asarray(slope[0])
-    ends = np.cumsum([*widths, *widths])[:-1]
-    parts = np.split(flat, ends)
-    return {f"mean_{number}": parts[number] for number in range(len(widths))} | {
-        f"spread_{number}": parts[len(widths) + number] for number in range(len(widths))
-    }
+    kernel = np.zeros((2 * sum(widths), slope.shape[1]), "float32")
+    kernel[:width] = slope[0].T
+    bias = np.asarray(scores)[0] - np.asarray(points)[0] @ slope[0].T
+    labels = np.repeat([0, 1], [layers[name].units for name in scored]) if scored else np.array([1])
+    if not scored:
+        kernel, bias, labels = np.pad(kernel, ((0, 0), (1, 0))), np.pad(bias, (1, 0)), np.array([0, 1])
+    return {"kernel": kernel, "bias": bias.astype("float32"), "labels": labels, "widths": np.array(widths)}
 
 
 def _converted(model: Any, tensors: list[Any], names: list[str], kind: type) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from components import calibration, familiarity
 from components.dataset import Dataset, batches
-from components.detector import Detector
+from components.detector import Detector, sigmoid
 from components.errors import InputError
 from components.evaluation.answers import verdicts
 from components.evaluation.metrics import measure
@@ -20,7 +20,6 @@ from components.units import Units, unit_probabilities, units_of
 MOST_ROWS = 4000  # of a split: more change little and cost minutes
 DEPTHS = 4
 SCORED_AT_ONCE = 6  # rows in memory: a pass over 160 views took 7 GB
-STRENGTH = 0.01  # of the head: inverse of the regularisation
 
 
 def parse_families(text: str) -> dict[str, str]:
@@ -68,7 +67,7 @@ class _Split:
 def cross_source(
     detector: Detector, data: Dataset, units: Units, families: Mapping[str, str] | None = None, seed: int = 0
 ) -> list[LeftOutSource] | None:
-    """Train a linear head with and without each source's family, and judge both on that source.
+    """Train a head of sources with and without each source's family, and judge both on that source.
 
     The features are those of layers that training left as they were, so that nothing in them has seen the source. Where
     the dataset has a validation split, calibration, band and familiarity are fitted on it, without the family as well,
@@ -96,6 +95,7 @@ def cross_source(
     parts = (train, validation, test)
     left_out = []
     names = sorted({(str(name), int(label)) for name, label in zip(units.source, units.label, strict=True)})
+    judges: dict[bytes, Any] = {}  # by what is kept: the sources of a family share one
     for name, label in follow(names, "evaluate", "sources left out", len(names)):
         # A source of no family is left out with one label: a folder of clips may stand under both.
         out = families.get(name)
@@ -107,7 +107,10 @@ def cross_source(
         ]
         if len(set(train.units.label[kept[0]])) < 2 or label not in train.units.label[kept[0]]:
             continue
-        without = _judge(train, validation, kept[0], kept[1])
+        key = kept[0].tobytes()
+        if key not in judges:
+            judges[key] = _judge(train, validation, kept[0], kept[1])
+        without = judges[key]
         own = [part.only((part.units.source == name) & (part.units.label == label)) for part in parts]
         others = test.only(kept[2])
         left_out.append(_result(name, label, seen, test, without, own, others))
@@ -132,33 +135,18 @@ class _Answers:
 
 def _judge(train: _Split, validation: _Split, kept: np.ndarray, held: np.ndarray) -> Any:
     """Train a head on some training units; return a function from a split to its answers."""
-    from sklearn.linear_model import LogisticRegression
-
     known, checked = train.only(kept), validation.only(held) if len(validation.units) else validation
-    mean, deviation = known.features.mean(axis=0), np.maximum(known.features.std(axis=0), 1e-3)
-    head = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=100)
-    _, place, count = np.unique(known.units.source, return_inverse=True, return_counts=True)
-    head.fit((known.features - mean) / deviation, known.units.label, count[place] ** -0.25)  # as training weighs
-    kernel = head.coef_[0] / deviation
-    bias = float(head.intercept_[0] - mean @ kernel)
+    fitted = familiarity.fit(known.features[None], known.units, checked.features[None], checked.units)
     if len(set(checked.units.label.tolist())) < 2:
-        return lambda part: _Answers(1 / (1 + np.exp(-(part.features @ kernel + bias))), None, None)
-    logits = checked.rows @ kernel + bias
+        return lambda part: _Answers(sigmoid(fitted.logits(part.features)), None, None)
+    logits = fitted.logits(checked.rows)
     card: dict[str, Any] = {"threshold": calibration.THRESHOLD, "calibration": calibration.fit(checked.units, [logits])}
     probabilities = unit_probabilities(card, checked.units, logits)
     card["abstention"] = calibration.abstention(checked.units.label, probabilities[None], calibration.ERROR_RATE)
     card["familiarity"] = {"threshold": familiarity.LOST}
-    fitted = familiarity.fit(
-        known.features[None],
-        known.units.source,
-        known.units.label,
-        (kernel, bias),
-        checked.features[None],
-        checked.units.kind,
-    )
 
     def answers(part: _Split) -> _Answers:
-        probability = unit_probabilities(card, part.units, part.rows @ kernel + bias)
+        probability = unit_probabilities(card, part.units, fitted.logits(part.rows))
         familiar = fitted.scores(part.features, part.units.kind)[0]
         return _Answers(probability, familiar, verdicts(card, probability, familiar))
 

@@ -349,8 +349,9 @@ def _cross_source(result: DetectorResult) -> Markup:
     return parts.section(
         "On a source it has never seen",
         parts.table(rows, columns),
-        note="One source at a time is left out: a linear head on the features of the layers that this training left "
-        "unchanged, trained with and without the source, judged on its test media against all of the other label.",
+        note="One source at a time is left out, with its family: a head of sources on the features of the layers that "
+        "this training left unchanged, trained with and without it, judged on its media against all of the other "
+        "label.",
     )
 
 

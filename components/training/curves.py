@@ -99,7 +99,8 @@ def _depths(depths: list[dict[str, Any]]) -> Markup:
     return parts.section(
         "What the head reads",
         parts.table(rows, columns),
-        note="The head was solved, not trained in epochs: a regularised logistic regression on the mean and the spread "
-        "of the activations at each depth. For comparison, heads solved on each depth alone. The ROC AUC is that of "
+        note="The head was solved, not trained in epochs: a regularised multinomial regression of the sources on the "
+        "mean and the spread of the activations at each depth; fake is what a fake source likelier made. For "
+        "comparison, heads solved on each depth alone. The ROC AUC is that of "
         "validation pictures and frames, each by the mean of its views, as the detector is used.",
     )

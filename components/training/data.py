@@ -9,6 +9,7 @@ from keras import layers
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.media import degradations
+from components.source_head import Classes
 
 KEPT = 0.5  # share of views that are not augmented
 Augment = Callable[[np.ndarray], np.ndarray]
@@ -141,6 +142,12 @@ def degraded(views: np.ndarray, kinds: np.ndarray, share: float, rng: np.random.
     for name in sorted(set(names) - {""}):
         views[names == name] = degradations.apply(name, views[names == name])
     return views
+
+
+def classes(dataset: Dataset) -> Classes:
+    """Return the sources of the training rows, as a head scores them."""
+    rows = dataset.rows("train")
+    return Classes.of(dataset.column("source")[rows], dataset.column("label")[rows])
 
 
 def check(dataset: Dataset) -> None:

@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from components import source_head
 from components.progress import say
+from components.runtime import HEAD_SOURCES
+from components.source_head import SourceHead
 
 PATIENCE = 4  # epochs without a better validation loss before a phase ends
 SCRATCH_PATIENCE = 8  # from scratch validation jumps, as BatchNorm's statistics lag behind the weights
-SOLVER_C = 0.01  # weak enough to use thousands of features, strong enough for a few thousand views; from the ablation
-SOLVER_ITERATIONS = 100
 PLATEAU_FACTOR = 0.3  # of the learning rate, after half the patience
 
 
@@ -165,58 +166,67 @@ class _Progress(keras.callbacks.Callback):
 
 
 def solve_head(
-    network: keras.Model, features: np.ndarray, label: np.ndarray, weight: np.ndarray, draws: int, consistency: float
-) -> None:
-    """Set the last layer to the solution of `logistic`.
+    network: keras.Model,
+    features: np.ndarray,
+    place: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray,
+    draws: int,
+    consistency: float,
+) -> SourceHead:
+    """Set the last layers to the solution of `solved`, and return it.
 
     The problem is convex, and with thousands of features of a few thousand views Adam is far from its solution after
-    ten epochs: on native crops of the reference media, ROC AUC 0.967 against 0.993.
+    ten epochs.
 
     Args:
-        network: With layers `head_scale` and `head_logit`.
-        features: As in `logistic`, with the three that follow.
-        label: 0 real, 1 fake, (samples,).
+        network: With layers `head_scale`, `runtime.HEAD_SOURCES` and `head_logit`.
+        features: As in `solved`, with the five that follow.
+        place: The class of each sample, (samples,).
+        labels: 0 real, 1 fake, of each class, ascending.
         weight: Of the samples, (samples,).
         draws: Draws of the same views.
         consistency: How strongly the draws of one view are pulled together.
     """
-    kernel, bias = logistic(features, label, weight, draws, consistency)
-    network.get_layer("head_logit").set_weights([kernel[:, None], bias])
+    head = solved(features, place, labels, weight, draws, consistency)
+    for label, name in enumerate(HEAD_SOURCES):
+        own = labels == label
+        network.get_layer(name).set_weights([head.kernel[:, own], head.bias[own]])
+    return head
 
 
-def logistic(
-    features: np.ndarray, label: np.ndarray, weight: np.ndarray, draws: int = 1, consistency: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Solve the regularised logistic regression of features, by L-BFGS.
+def solved(
+    features: np.ndarray,
+    place: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray,
+    draws: int = 1,
+    consistency: float = 0.0,
+) -> SourceHead:
+    """Solve the head of the sources, the draws of a view pulled together where that is asked for.
 
     Args:
         features: Standardised float32, (draws * samples, features), draw by draw.
-        label: 0 real, 1 fake, of each row.
+        place: The class of each row, (rows,).
+        labels: 0 real, 1 fake, of each class.
         weight: Of each row in the loss.
         draws: Draws of the same views; of several the first is the one that the others are compared with.
-        consistency: Weight of half the squared difference between the logits of a view in two draws, in units of one
+        consistency: Weight of half the squared difference between the scores of a view in two draws, in units of one
             view's loss. At 0 the draws are independent samples.
-
-    Returns:
-        Kernel, float32, (features,), and bias, float32, (1,).
     """
     from scipy.linalg import solve_triangular
-    from sklearn.linear_model import LogisticRegression
 
-    solver = LogisticRegression(C=SOLVER_C, max_iter=SOLVER_ITERATIONS)
     root = None
     if consistency:
         # A quadratic penalty is a ridge in other coordinates: w'Pw = u'u where P = RR' and w = R'^-1 u.
         first, *others = np.split(features, draws)
         apart = np.concatenate([other - first for other in others])
-        penalty = consistency * SOLVER_C * (apart.T @ apart)
+        penalty = consistency * source_head.STRENGTH * (apart.T @ apart)
         penalty[np.diag_indices_from(penalty)] += 1.0
         root = np.linalg.cholesky(penalty)
         features = solve_triangular(root, features.T, lower=True).T
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it stopped at max_iter is meant
-        solver.fit(features, label, weight)
-    kernel = solver.coef_[0]
-    if root is not None:
-        kernel = solve_triangular(root, kernel, lower=True, trans="T")
-    return kernel.astype("float32"), solver.intercept_.astype("float32")
+    head = source_head.solve(features, place, labels, weight)
+    if root is None:
+        return head
+    kernel = solve_triangular(root, head.kernel, lower=True, trans="T").astype(np.float32)
+    return SourceHead(kernel, head.bias, head.labels)

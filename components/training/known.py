@@ -22,24 +22,27 @@ def fit(
     Args:
         network: The trained network.
         dataset: What it was trained on.
-        features: Of the rows of "train" and "validation", as far as training kept them: see `of_rows`.
+        features: Of the rows of "train" and "validation", and as "train_logits" and "validation_logits" what the head
+            says of them, as far as training kept them: see `of_rows`.
         seed: Of the degradations that are drawn where the dataset keeps no tiers.
 
     Returns:
         Entries for the card, and the familiarity.
     """
-    kept = {name: features[name] if name in features else of_rows(network, dataset, name) for name in _SPLITS}
+    computed = {
+        name: (features[name], features[f"{name}_logits"]) if name in features else of_rows(network, dataset, name)
+        for name in _SPLITS
+    }
     units = {name: units_of(dataset, dataset.rows(name)) for name in _SPLITS}
-    known, held = (_of_units(dataset, units[name], name, kept[name]) for name in _SPLITS)
-    kernel, bias = head_of(network)
+    known, held = (_of_units(dataset, units[name], name, computed[name][0]) for name in _SPLITS)
     logits = None
     if len(dataset.tiers) > 1:
         order = np.searchsorted(dataset.rows("validation"), units["validation"].rows)
-        logits = [(rows @ kernel + bias)[order].astype(np.float32) for rows in kept["validation"]]
+        logits = [tier[order] for tier in computed["validation"][1]]
     card = calibration.calibrate(network, dataset, logits=logits, seed=seed)
     say("train", f"measuring familiarity by {known.shape[1]:,} training files in {len(known)} deliveries")
     train, validation = units["train"], units["validation"]
-    fitted = familiarity.fit(known, train.source, train.label, (kernel, bias), held, validation.kind)
+    fitted = familiarity.fit(known, train, held, validation)
     card["familiarity"] = familiarity.entry(familiarity.LOST, train.source.tolist(), known.shape[1])
     return card, fitted
 
@@ -47,36 +50,27 @@ def fit(
 _SPLITS = ("train", "validation")
 
 
-def of_rows(network: keras.Model, dataset: Dataset, split: str) -> np.ndarray:
-    """Compute what the head reads of the rows of a split, the mean over their views, in every tier.
+def of_rows(network: keras.Model, dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Compute what the head reads of the rows of a split and what it says, the means over their views, in every tier.
 
     Returns:
-        float32, (tiers, rows, features).
+        Features, float32, (tiers, rows, features), and logits, float32, (tiers, rows).
     """
-    compute = backbone_features(network, [network.get_layer("head_features").output])
-    rows, tiers = dataset.rows(split), []
+    compute = backbone_features(network, [network.get_layer("head_features").output, network.outputs[0]])
+    rows, features, logits = dataset.rows(split), [], []
     for tier in dataset.tiers:
-        parts = []
+        read, said = [], []
         runs = list(batches(rows, ROWS_AT_ONCE))
         for run in follow(runs, "train", f"batches of {split} features, {tier}", len(runs)):
             views = dataset.views(run, tier)
-            computed = compute(views.reshape(-1, *views.shape[2:]).astype("float32"))[0]
-            parts.append(computed.reshape(len(run), views.shape[1], -1).mean(axis=1))
-        tiers.append(np.concatenate(parts))
-    return np.stack(tiers)
+            computed = compute(views.reshape(-1, *views.shape[2:]).astype("float32"))
+            read.append(computed[0].reshape(len(run), views.shape[1], -1).mean(axis=1))
+            said.append(computed[1].reshape(len(run), views.shape[1]).mean(axis=1))
+        features.append(np.concatenate(read))
+        logits.append(np.concatenate(said))
+    return np.stack(features), np.stack(logits)
 
 
 def _of_units(dataset: Dataset, units: Units, split: str, rows: np.ndarray) -> np.ndarray:
     order = np.searchsorted(dataset.rows(split), units.rows)
     return np.stack([familiarity.of_units(tier[order], units.owner) for tier in rows])
-
-
-def head_of(network: keras.Model) -> tuple[np.ndarray, float]:
-    """Return kernel, (features,), and bias of the head on what it reads, the standardisation folded in."""
-    kernel, bias = (np.asarray(array, dtype=np.float64) for array in network.get_layer("head_logit").get_weights())
-    kernel = kernel[:, 0]
-    if any(layer.name == "head_scale" for layer in network.layers):
-        layer = network.get_layer("head_scale")
-        kernel = kernel / np.sqrt(np.asarray(layer.adapt_variance, dtype=np.float64).ravel())
-        return kernel, float(bias[0] - np.asarray(layer.adapt_mean, dtype=np.float64).ravel() @ kernel)
-    return kernel, float(bias[0])

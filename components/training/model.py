@@ -18,6 +18,7 @@ from keras import layers
 
 from components.errors import InputError
 from components.progress import say
+from components.runtime import HEAD_SOURCES
 from components.settings import DEFAULTS
 from components.training import backbones
 
@@ -34,6 +35,7 @@ def build(
     depths: int = 1,
     spread: bool = False,
     dropout: float = 0.2,
+    sources: tuple[int, int] | None = None,
 ) -> keras.Model:
     """Build a detector's network.
 
@@ -46,6 +48,8 @@ def build(
             standardised: see `scale`.
         spread: Whether it reads their standard deviation over the picture as well.
         dropout: Before the last layer, in [0, 1).
+        sources: How many real and how many fake sources the head scores: see `components.source_head`; None for a head
+            of one score.
 
     Returns:
         A model from float pixels in [0, 255], (batch, size, size, 3), to logits, (batch, 1), not compiled.
@@ -66,10 +70,10 @@ def build(
             layer.momentum = SCRATCH_MOMENTUM
     if weights != "none":
         _load(base, backbone, weights)
-    return keras.Model(pixels, _head(taps(base, depths), spread, dropout), name=backbone)
+    return keras.Model(pixels, _head(taps(base, depths), spread, dropout, sources), name=backbone)
 
 
-def _head(read: list[Any], spread: bool, dropout: float) -> Any:
+def _head(read: list[Any], spread: bool, dropout: float, sources: tuple[int, int] | None) -> Any:
     pool = layers.GlobalAveragePooling2D
     pooled = [pool(name=f"head_pool_{tap.name}")(tap.output) for tap in read]
     if spread:
@@ -86,7 +90,14 @@ def _head(read: list[Any], spread: bool, dropout: float) -> Any:
         features = layers.Normalization(name="head_scale")(features)
     features = layers.Dropout(dropout, name="head_dropout")(features)
     # From zero: with thousands of standardised features a drawn start would be louder than what they say.
-    return layers.Dense(1, kernel_initializer="zeros", dtype="float32", name="head_logit")(features)
+    if sources is None:
+        return layers.Dense(1, kernel_initializer="zeros", dtype="float32", name="head_logit")(features)
+    real, fake = (
+        layers.Dense(count, kernel_initializer="zeros", dtype="float32", name=name)(features)
+        for name, count in zip(HEAD_SOURCES, sources, strict=True)
+    )
+    odds = [keras.ops.logsumexp(scores, axis=1, keepdims=True) for scores in (fake, real)]
+    return layers.Subtract(dtype="float32", name="head_logit")(odds)
 
 
 def _preprocess(pixels: Any, how: str) -> Any:

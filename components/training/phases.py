@@ -12,10 +12,10 @@ import numpy as np
 from components.dataset import Dataset, batches
 from components.detector import logits_of
 from components.progress import say
+from components.source_head import SourceHead, source_weights
 from components.training import cache, data, devices, fit, model
 from components.training.recipes import recipe_for
 
-SOURCE_POWER = 0.75  # a source weighs as its size to this power
 OnEpoch = Callable[[str, int, dict[str, float]], None]
 
 
@@ -179,25 +179,31 @@ class Phases:
         say("train", f"solving the head: {features[0].shape[-1]:,} features of {len(views):,} views")
         model.scale(self.network, np.array_split(views, max(1, len(views) // 256)))
         label = np.tile(self.train.label, draws)
-        weight = np.tile(self.train.weight * self._source_weight(), draws)
+        source = self.rows.column("source")[self.train.row]
+        classes = data.classes(self.rows)
+        place = np.tile(classes.places(source, self.train.label), draws)
+        every = self.rows.view_shape[0]
+        weight = np.tile(source_weights(source, self.train.label, self.train.weight) / every, draws)
         scaled = self._scaled(views)
-        fit.solve_head(self.network, scaled, label, weight, draws, self.wanted.consistency)
-        kernel, bias = self.network.get_layer("head_logit").get_weights()
+        head = fit.solve_head(self.network, scaled, place, classes.labels, weight, draws, self.wanted.consistency)
         held = self._scaled(validation.arrays[0][: self.validation.samples])
         metrics: dict[str, float] = {}
         for prefix, rows, answer in (("", scaled, label), ("val_", held, self.validation.label)):
-            logit = rows @ kernel[:, 0] + bias
+            logit = head.logits(rows)
             metrics |= {f"{prefix}loss": float(np.mean(np.logaddexp(0, logit) - answer * logit))}
             metrics |= {f"{prefix}auc": data.roc_auc(answer, logit)}
         metrics["seconds"] = time.monotonic() - began
         del scaled
-        every = self.rows.view_shape[0]
         self.features = {
             name: _averaged(kept.arrays[0], every).reshape(count, -1, features[0].shape[-1])
             for name, kept, count in (("train", train, draws), ("validation", validation, conditions))
         }
+        for name, kept, count in (("train", train, draws), ("validation", validation, conditions)):
+            said = np.concatenate([head.logits(self._scaled(part)) for part in np.array_split(kept.arrays[0], 16)])
+            self.features[f"{name}_logits"] = said.reshape(count, -1, every).mean(axis=-1).astype(np.float32)
         known = self._scaled(self.features["train"].reshape(-1, features[0].shape[-1]))
-        self.depths = self._ablate(known, _averaged(held, every), label[::every], weight[::every])
+        weight *= every
+        self.depths = self._ablate(known, _averaged(held, every), place[::every], weight[::every], head)
         self.history["head"] = [metrics]
         self.on_epoch("head", 0, metrics)
         say("train", f"head solved: validation loss {metrics['val_loss']:.3f}, AUC {metrics['val_auc']:.3f}")
@@ -211,41 +217,23 @@ class Phases:
         out /= deviation
         return out
 
-    def _source_weight(self) -> np.ndarray:
-        """Weigh each source by a power of its size, (samples,); both labels keep their sums.
-
-        A source of a dozen files is heard beside those of hundreds. By the square root, FFHQ against StyleGAN2 lost
-        0.03 of ROC AUC, and the small sources gained 0.01.
-        """
-        source = self.rows.column("source")[self.train.row]
-        _, place, count = np.unique(source, return_inverse=True, return_counts=True)
-        factor = count[place] ** (SOURCE_POWER - 1)
-        for label in (0, 1):
-            own = self.train.label == label
-            factor[own] *= self.train.weight[own].sum() / (self.train.weight[own] * factor[own]).sum()
-        return factor.astype("float32")
-
     def _ablate(
-        self, train: np.ndarray, validation: np.ndarray, label: np.ndarray, weight: np.ndarray
+        self, train: np.ndarray, validation: np.ndarray, place: np.ndarray, weight: np.ndarray, head: SourceHead
     ) -> list[dict[str, Any]]:
         """Solve the head on each depth alone, and measure all of them together: what the head's answer rests on."""
         pools = [layer for layer in self.network.layers if layer.name.startswith("head_pool_")]
         pools = [layer for layer in pools if not layer.name.startswith("head_pool_square_")]
         widths = [tensor.shape[-1] for tensor in self.network.get_layer("head_features").input]
         depth = np.repeat(np.arange(len(widths)) % len(pools), widths)
-        every = self.rows.view_shape[0]
-
-        def measured(chosen: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> dict[str, Any]:
-            logit = validation[:, chosen] @ kernel + bias
-            return {"features": int(chosen.sum()), "auc": data.roc_auc(self.validation.label[::every], logit)}
-
-        depths = [
-            {"layer": pool.name.removeprefix("head_pool_"), "pixels": pool.input.shape[1]}
-            | measured(depth == number, *fit.logistic(train[:, depth == number], label, weight))
-            for number, pool in enumerate(pools)
-        ]
-        kernel, bias = self.network.get_layer("head_logit").get_weights()
-        return [*depths, measured(depth >= 0, kernel[:, 0], bias)]
+        label = self.validation.label[:: self.rows.view_shape[0]]
+        depths = []
+        for number, pool in enumerate(pools):
+            own = depth == number
+            alone = fit.solved(train[:, own], place, head.labels, weight)
+            about = {"layer": pool.name.removeprefix("head_pool_"), "pixels": pool.input.shape[1]}
+            auc = data.roc_auc(label, alone.logits(validation[:, own]))
+            depths.append(about | {"features": int(own.sum()), "auc": auc})
+        return [*depths, {"features": len(depth), "auc": data.roc_auc(label, head.logits(validation))}]
 
     def _fit(
         self, phase: str, epochs: int, low: list[Any], kept: tuple | None, draws: int, beat_start: bool = False

@@ -14,7 +14,7 @@ class Recipe:
     Attributes:
         depths: Depths of the backbone whose average-pooled features the head reads.
         spread: Whether it reads their standard deviation over the view as well.
-        solved: Whether the head is the regularised logistic regression of its features, in place of ten epochs.
+        solved: Whether the head is solved for its features, a score for each source, in place of ten epochs.
         augment: Whether rotation, flip, zoom, brightness and contrast are drawn.
         training_degradations: Share of the views that is degraded, after the first draw.
         fine_tune_epochs: Of phase 2.

@@ -120,6 +120,7 @@ def train(
             depths=recipe.depths,
             spread=recipe.spread,
             dropout=wanted.dropout,
+            sources=data.classes(rows).counts if recipe.solved else None,
         )
     card = _card(rows, wanted) | {"devices": devices.kinds()[: team.count]}
     say("train", f"in {wanted.precision} on {', '.join(card['devices'])}")

@@ -177,8 +177,9 @@ def _head(
     answers = np.tile(np.repeat(label[train], crops), len(draws))
     flat -= mean
     flat /= deviation
-    kernel, bias = fit.logistic(flat, answers, np.ones(len(flat)), len(draws), consistency)
-    return partial(_logits, features, crops, what, kernel / deviation, bias - mean @ (kernel / deviation))
+    head = fit.solved(flat, answers, np.array([0, 1]), np.full(len(flat), 1 / crops), len(draws), consistency)
+    kernel = (head.kernel[:, 1] - head.kernel[:, 0]) / deviation
+    return partial(_logits, features, crops, what, kernel, head.bias[1] - head.bias[0] - mean @ kernel)
 
 
 def _logits(

@@ -5,12 +5,10 @@ import pytest
 
 from components import familiarity
 from components.familiarity import Familiarity
+from components.units import Units
 
 SOURCES = {"camera": 0, "phone": 0, "gan": 1, "diffusion": 1}
 CENTRES = np.random.default_rng(1).normal(0, 3, (len(SOURCES), 20))
-KERNEL = np.linalg.lstsq(np.c_[CENTRES, np.ones(len(SOURCES))], 2.0 * np.array(list(SOURCES.values())) - 1, rcond=None)[
-    0
-]
 
 
 def files(count, seed):
@@ -21,14 +19,19 @@ def files(count, seed):
     return CENTRES[place] + random.normal(0, 1, (count, 20)), names, np.array([SOURCES[name] for name in names])
 
 
+def units(source, label, clips=0):
+    """The units of such files; the last are clips."""
+    count = len(label)
+    kinds = np.array(["picture"] * (count - clips) + ["clip"] * clips, dtype=object)
+    each = np.arange(count)
+    return Units(each, each, source, label, kinds, source, source, each)
+
+
 @pytest.fixture(scope="module")
 def fitted():
-    known, source, label = files(400, 2)
-    held, _, _ = files(300, 3)
-    kinds = np.array(["picture"] * 290 + ["clip"] * 10, dtype=object)
-    conditions = np.stack([known, known + 0.1]), np.stack([held, held + 0.1])
-    head = KERNEL[:-1], KERNEL[-1]
-    return familiarity.fit(conditions[0], source, label, head, conditions[1], kinds, lost=0.1)
+    known, held = files(400, 2), files(300, 3)
+    conditions = [np.stack([features, features + 0.1]) for features, _, _ in (known, held)]
+    return familiarity.fit(conditions[0], units(*known[1:]), conditions[1], units(*held[1:], clips=10), lost=0.1)
 
 
 def test_the_stated_share_of_new_familiar_files_is_lost(fitted):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from brightness import write_detector
 
-from components import detector, explanation, runtime
+from components import detector, explanation, runtime, source_head
 from components.errors import InputError
 from components.training import model as training_model
 
@@ -31,12 +31,13 @@ def units(count=6):
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
-    """A detector whose head reads means and deviations of four depths of a fresh MobileNetV2."""
+    """A detector whose head reads means and deviations of four depths of a fresh MobileNetV2, for five sources."""
     keras.utils.set_random_seed(1)
-    network = training_model.build("mobilenetv2", "none", SIZE, depths=4, spread=True)
-    head = network.get_layer("head_logit")
-    shape = head.get_weights()[0].shape
-    head.set_weights([np.random.default_rng(0).normal(0, 0.05, shape).astype("float32"), np.zeros(1, "float32")])
+    network = training_model.build("mobilenetv2", "none", SIZE, depths=4, spread=True, sources=(2, 3))
+    random = np.random.default_rng(0)
+    for name in runtime.HEAD_SOURCES:
+        head = network.get_layer(name)
+        head.set_weights([random.normal(0, 0.05, one.shape).astype("float32") for one in head.get_weights()])
     training_model.unfreeze_all(network, 1e-3)
     some = views(8)[:, 0].astype("float32")
     training_model.re_estimate_statistics(network, iter([some]))  # else a fresh network's depths say nothing
@@ -76,11 +77,11 @@ def test_heat_maps_are_those_of_keras(deep):
 
 def test_heat_maps_read_the_depths_of_the_head_and_not_the_backbones_own_averages():
     network = training_model.build("efficientnetb0", "none", SIZE, depths=3, spread=True)
-    head = network.get_layer("head_logit")
-    head.set_weights([np.full(part.shape, 0.1, np.float32) for part in head.get_weights()])
-    names, _, slopes = runtime._outputs_of(network)
+    dense = network.get_layer("head_logit")
+    dense.set_weights([np.full(part.shape, 0.1, np.float32) for part in dense.get_weights()])
+    names, _, head = runtime._outputs_of(network)
     assert names == ["logit", "features", "depth_0", "depth_1", "depth_2"]
-    assert len(slopes) == 6
+    assert len(head["widths"]) == 3
 
 
 def test_the_spread_of_channels_that_hardly_vary_keeps_its_digits(deep):
@@ -94,6 +95,18 @@ def test_the_spread_of_channels_that_hardly_vary_keeps_its_digits(deep):
     for exact, spread in zip(activations, spreads, strict=True):
         expected = np.sqrt(exact.astype("float64").var(axis=(1, 2)) + 1e-6)
         np.testing.assert_allclose(spread, expected, rtol=1e-4)
+
+
+def test_a_linear_head_is_read_as_one_fake_source_against_nothing():
+    features = keras.Input((6,))
+    logit = keras.layers.Dense(1, name="head_logit", bias_initializer="ones")(features)
+    model = keras.Model(features, logit)
+    held = runtime._head(model, features, [2, 1])
+    head = source_head.SourceHead(held["kernel"], held["bias"], held["labels"])
+    points = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    np.testing.assert_allclose(head.logits(points), model.predict(points, verbose=0)[:, 0], atol=1e-4)
+    squared = keras.Model(features, keras.layers.Dense(1)(keras.ops.square(features)))
+    assert runtime._head(squared, features, [2, 1]) == {}
 
 
 def test_features_for_training_are_those_of_keras(deep):

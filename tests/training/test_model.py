@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from components import source_head
 from components.errors import InputError
 from components.training import backbones, data, fit, model
 
@@ -141,20 +142,20 @@ def test_the_solved_head_minimises_loss_and_disagreement():
     random = np.random.default_rng(0)
     first = random.normal(size=(60, 5)).astype("float32")
     features = np.concatenate([first, first + random.normal(size=(60, 5)).astype("float32") * [0, 0, 0, 1, 2]])
-    label, weight = np.tile(first[:, 0] + first[:, 4] > 0, 2).astype(int), random.uniform(0.5, 2, 120)
+    place = np.tile((first[:, 0] + first[:, 4] > 0) * 1 + (first[:, 1] > 0.5), 2).astype(int)
+    labels, weight = np.array([0, 1, 1]), random.uniform(100, 500, 120)
 
     def objective(kernel, bias, consistency):
-        logit = features @ kernel + bias
-        loss = weight @ np.logaddexp(0, np.where(label == 1, -logit, logit))
-        return fit.SOLVER_C * (loss + consistency / 2 * np.square(np.diff(np.split(logit, 2), axis=0)).sum()) + (
-            kernel @ kernel / 2
-        )
+        scores = (features @ kernel + bias).astype(np.float64)
+        loss = weight @ (source_head.log_sum(scores) - scores[np.arange(120), place])
+        apart = np.diff(np.split(features @ kernel, 2), axis=0)
+        return source_head.STRENGTH * (loss + consistency / 2 * np.square(apart).sum()) + np.square(kernel).sum() / 2
 
-    for consistency in (0.0, 5.0):
-        kernel, bias = fit.logistic(features, label, weight, draws=2, consistency=consistency)
-        best = objective(kernel, bias, consistency)
-        for step in random.normal(size=(50, 6)) * 0.03:
-            assert objective(kernel + step[:5], bias + step[5:], consistency) > best - 1e-6
+    for consistency in (0.0, 500.0):
+        head = fit.solved(features.astype("float32"), place, labels, weight, draws=2, consistency=consistency)
+        best = objective(head.kernel, head.bias, consistency)
+        for step in random.normal(size=(50, 6, 3)) * 0.03:
+            assert objective(head.kernel + step[:5], head.bias + step[5], consistency) > best - 1e-3
 
 
 STEPS = """

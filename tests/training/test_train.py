@@ -203,7 +203,14 @@ def test_consistency_pulls_the_draws_of_a_view_together(place):
     apart = {}
     for consistency in (0.0, 10.0):
         keras.utils.set_random_seed(0)
-        network = model.build("mobilenetv2", wanted["weights"], SIZE, depths=recipe.depths, spread=recipe.spread)
+        network = model.build(
+            "mobilenetv2",
+            wanted["weights"],
+            SIZE,
+            depths=recipe.depths,
+            spread=recipe.spread,
+            sources=data.classes(rows).counts,
+        )
         chosen = train.Settings(**wanted, consistency=consistency)
         phases.Phases(network, rows, chosen, place / f"pulled-{consistency}", lambda *_: None).run()
         clean, changed = (network.predict_on_batch(np.asarray(pixels)) for pixels in (as_it_is, degraded))
