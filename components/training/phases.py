@@ -198,8 +198,8 @@ class Phases:
             name: _averaged(kept.arrays[0], every).reshape(count, -1, features[0].shape[-1])
             for name, kept, count in (("train", train, draws), ("validation", validation, conditions))
         }
-        for name, kept, count in (("train", train, draws), ("validation", validation, conditions)):
-            said = np.concatenate([head.logits(self._scaled(part)) for part in np.array_split(kept.arrays[0], 16)])
+        for name, views_of, count in (("train", train, draws), ("validation", validation, conditions)):
+            said = np.concatenate([head.logits(self._scaled(part)) for part in np.array_split(views_of.arrays[0], 16)])
             self.features[f"{name}_logits"] = said.reshape(count, -1, every).mean(axis=-1).astype(np.float32)
         known = self._scaled(self.features["train"].reshape(-1, features[0].shape[-1]))
         weight *= every
