@@ -34,7 +34,7 @@ PROCESSOR = {
     "INFERENCE_PRECISION_HINT": "f32",  # a processor with bfloat16 would choose it, and leave the tolerance
     "PERFORMANCE_HINT": "LATENCY",
 }
-AT_ONCE = 32  # views in one forward pass: more gain nothing on a processor and take memory
+AT_ONCE = 3  # views in one forward pass: more gain nothing on a processor, and 32 take twice the memory
 
 
 class Runtime:

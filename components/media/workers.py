@@ -40,6 +40,7 @@ ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "T
 # One thread each: the workers are the parallelism, and a library's own threads take memory.
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 FILES_A_PROCESS = 2000  # after which a worker is replaced, so that nothing a decoder leaks adds up
+KILLED = "its decoder was killed, as a system does that is short of memory"
 START_S = 120.0  # for a worker to import what it needs, on a machine that does much else
 AHEAD_BYTES = 32 * 1024 * 1024
 
@@ -346,7 +347,7 @@ class _Process:
             bound = self._limits.processor_seconds
             return MediaError("too slow", f"its decoder took more than {bound} s of processor time")
         if code == -signal.SIGKILL:
-            return MediaError("unreadable", "its decoder was killed, as a system does that is short of memory")
+            return MediaError("unreadable", KILLED)
         return MediaError("unreadable", f"its decoder crashed ({_signal_name(code)})")
 
     def _answer(self, deadline: float) -> tuple[dict[str, Any], list[np.ndarray]]:

@@ -16,7 +16,7 @@ from components.media.degradation_names import CLEAN
 from components.media.pictures import MediaError
 from components.media.videos import Sampling
 from components.media.view import Delivery, ViewPolicy, read_views
-from components.media.workers import LIMITS, Limits, Workers
+from components.media.workers import KILLED, LIMITS, Limits, Workers
 from components.prediction.provenance import read_provenance
 from components.prediction.verdict import UNSURE, Moment, Verdict, decide, segments_of
 from components.runtime import Runtime, verdict_of
@@ -122,11 +122,15 @@ class Examiner:
         """
         shown = name or str(path)
         try:
-            rows, sampling = self._look(path)
-            clip = rows[0].about["kind"] == "frame"
-            delivered = self._after_deliveries(path, sampling, rows, clip) if delivery_test else {}
+            try:
+                rows, sampling, delivered = self._examined(path, delivery_test)
+            except MediaError as error:
+                if error.detail != KILLED:
+                    raise
+                rows, sampling, delivered = self._examined(path, delivery_test)  # once more: it may not be the file
         except MediaError as error:
             return Verdict(shown, error=str(error), receipt={**self._receipt, "frames": 0, "sampling": ""})
+        clip = rows[0].about["kind"] == "frame"
         logits = np.array([row.logits[0] for row in rows])
         probability = self._probability(logits, clip)
         familiarity = self._familiar(np.stack([row.features for row in rows]).mean(axis=0), clip)
@@ -151,6 +155,11 @@ class Examiner:
             limits=tuple(limit for limit in self._limits if clip or not limit.startswith(NOT_FOR_VIDEOS)),
         )
         return self._explained(path, answer) if explain else answer
+
+    def _examined(self, path: str | Path, delivery_test: bool) -> tuple[list["_Row"], Sampling, dict[str, float]]:
+        rows, sampling = self._look(path)
+        clip = rows[0].about["kind"] == "frame"
+        return rows, sampling, self._after_deliveries(path, sampling, rows, clip) if delivery_test else {}
 
     def _look(self, path: str | Path) -> tuple[list["_Row"], Sampling]:
         """Score a picture, or a video's keyframes; where these decide nothing, the frames as in training."""

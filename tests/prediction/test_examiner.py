@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -73,6 +76,18 @@ def test_a_video_that_is_too_long_is_not_read(brightness_detector, asked_media):
         assert refused.verdict is None
         assert refused.error == "too long: a video of 2 s; at most 1 s are accepted"
         assert examiner.examine(asked_media / "dark.png").verdict == "real"
+
+
+def test_a_file_whose_decoder_is_killed_is_read_once_more(brightness_detector, asked_media):
+    path = asked_media / "dark.png"
+    with Examiner(brightness_detector) as examiner, ThreadPoolExecutor(1) as other:
+        expected = examiner.examine(path)
+        decoder = examiner._workers._processes[0]._process.pid
+        os.kill(decoder, signal.SIGSTOP)  # so that it is killed while it reads
+        answer = other.submit(examiner.examine, path)
+        time.sleep(0.3)
+        os.kill(decoder, signal.SIGKILL)
+        assert (answer.result().error, answer.result().probability) == (None, expected.probability)
 
 
 def test_what_cannot_be_read_is_an_answer_too(examiner, asked_media, tmp_path):
