@@ -35,7 +35,7 @@ def started(*arguments, home, code="", **options):
 
 def ended(process):
     """Wait for a process; return its exit code, standard output and standard error."""
-    out, error = process.communicate(timeout=250)
+    out, error = process.communicate(timeout=500)
     return process.returncode, out, error
 
 
@@ -180,6 +180,21 @@ def pipelines(home):
         patch.setenv("AI_VS_REAL_HOME", str(home))
         with records.open_records() as opened:
             return [document["outcome"] for document in opened.find("runs", {"type": "pipeline"})]
+
+
+@pytest.mark.servers  # a minute
+@pytest.mark.timeout(600)
+def test_two_whole_runs_in_one_home(tiny_media, home):
+    """Both come to an end: with a decision, or with one line that says which other one is in the way."""
+    results = [ended(process) for process in [started("run", tiny_media, *RUN, home=home) for _ in range(2)]]
+    decided = [json.loads(out) for code, out, _ in results if code == 0]
+    assert decided, results
+    for code, _, error in results:
+        assert "Traceback" not in error
+        if code:
+            assert code == 2
+            assert "in another process" in error.strip().splitlines()[-1]
+    assert sorted(pipelines(home)) == sorted(["completed"] * len(decided) + ["failed"] * (2 - len(decided)))
 
 
 @pytest.mark.servers  # it starts many processes
