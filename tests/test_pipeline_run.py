@@ -19,14 +19,29 @@ from components.records import open_records
 from pipelines.local import sample
 
 SMALL = ["--view", "resize32", "--backbone", "mobilenetv2", "--weights", "none", "--json"]
-# One epoch teaches nothing: the gate lets the first detector through so that there is a champion to ask.
-QUICK = [*SMALL, "--epochs", "1", "--fine-tune-epochs", "0", "--gate", "roc_auc+0.9", "--shards", "4"]
 
 
 def ai_vs_real(*arguments, home, **variables):
     environment = {**os.environ, "AI_VS_REAL_HOME": str(home), **variables}
     command = [sys.executable, "-m", "pipelines.commands.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Options of a run whose head learns for an epoch on a drawn, frozen backbone."""
+    import keras
+
+    from components.training.model import re_estimate_statistics
+
+    backbone = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
+    noise = np.random.default_rng(3).uniform(-1, 1, (64, 32, 32, 3)).astype("float32")
+    re_estimate_statistics(backbone, iter([noise]))  # or a fresh network fades out with depth
+    weights = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
+    backbone.save_weights(weights)
+    # One epoch teaches nothing: the gate lets the first detector through so that there is a champion to ask.
+    learning = ["--weights", str(weights), "--recipe", "plain", "--epochs", "1", "--fine-tune-epochs", "0"]
+    return [*SMALL[:4], *learning, "--gate", "roc_auc+0.9", "--shards", "4", "--json"]
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +58,10 @@ def media(tiny_media, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def first(media, tmp_path_factory):
+def first(media, quick, tmp_path_factory):
     """A home and the document of a first run in it."""
     home = tmp_path_factory.mktemp("home")
-    done = ai_vs_real("run", media, *QUICK, home=home)
+    done = ai_vs_real("run", media, *quick, home=home)
     assert done.returncode == 0, done.stderr
     return home, json.loads(done.stdout), done.stderr
 
@@ -90,21 +105,23 @@ def test_the_run_is_in_the_records(first, monkeypatch):
     assert record["decision"] == result["decision"]
 
 
-def test_an_unchanged_run_does_no_work(first, media):
+def test_an_unchanged_run_does_no_work(first, media, quick):
     home, result, _ = first
-    done = ai_vs_real("run", media, *QUICK, home=home)
+    done = ai_vs_real("run", media, *quick, home=home)
     again = json.loads(done.stdout)
     assert set(again["seconds"]) - set(again["cached"]) == {"list-media", "find-champion", "register"}
     assert again["metrics"] == result["metrics"]
 
 
-def test_a_changed_parameter_reruns_its_step_and_what_follows(first, media):
+def test_a_changed_parameter_reruns_its_step_and_what_follows(first, media, quick):
     home, _, _ = first
-    done = json.loads(ai_vs_real("run", media, *QUICK, "--model-name", "other", home=home).stdout)
+    done = json.loads(ai_vs_real("run", media, *quick, "--model-name", "other", home=home).stdout)
     assert set(done["seconds"]) - set(done["cached"]) == {"list-media", "find-champion", "evaluate", "register"}
 
 
-def test_changed_media_rerun_their_shard_and_what_follows_and_no_better_detector_is_refused(first, media, tmp_path):
+def test_changed_media_rerun_their_shard_and_what_follows_and_no_better_detector_is_refused(
+    first, media, quick, tmp_path
+):
     home, _, _ = first
     # The media's own path is a parameter too, so the changed collection takes the place of the first one.
     before = tmp_path / "before"
@@ -112,7 +129,7 @@ def test_changed_media_rerun_their_shard_and_what_follows_and_no_better_detector
     write_pictures(tmp_path / "more", 1, sample.camera_fine, 77)
     shutil.copy(tmp_path / "more" / "000.jpg", media / "real" / "camera" / "001.jpg")
     try:
-        done = json.loads(ai_vs_real("run", media, *QUICK, home=home).stdout)
+        done = json.loads(ai_vs_real("run", media, *quick, home=home).stdout)
     finally:
         shutil.rmtree(media)
         before.rename(media)
@@ -145,14 +162,14 @@ def test_the_champion_answers_for_pictures_and_clips(first, media, tmp_path):
     assert "not media" in words["error"]
 
 
-def test_the_stages_alone_lead_from_a_plain_tree_to_the_registry(tiny_media, tmp_path):
+def test_the_stages_alone_lead_from_a_plain_tree_to_the_registry(tiny_media, quick, tmp_path):
     tree, home = tmp_path / "tree", tmp_path / "home"
     for label in ("real", "fake"):
         for index, path in enumerate(sorted((tiny_media / label).rglob("*.jpg"))):
             folder = tree / ("train" if index < 18 else "val" if index < 24 else "test") / label
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder / path.name)
-    done = ai_vs_real("train", tree, *SMALL[:-1], "--epochs", "1", "--fine-tune-epochs", "0", home=home)
+    done = ai_vs_real("train", tree, *quick[:-5], home=home)
     assert done.returncode == 0, done.stderr
     model = Path(done.stdout.strip())
     done = ai_vs_real("evaluate", model, home / "dataset", "--json", home=home)
@@ -171,9 +188,9 @@ def test_the_stages_alone_lead_from_a_plain_tree_to_the_registry(tiny_media, tmp
     ],
     ids=["missing", "empty", "one label"],
 )
-def test_bad_media_are_reported_in_one_line(make, expected, tmp_path):
+def test_bad_media_are_reported_in_one_line(make, expected, quick, tmp_path):
     make(tmp_path / "media")
-    done = ai_vs_real("run", tmp_path / "media", *QUICK, home=tmp_path / "home")
+    done = ai_vs_real("run", tmp_path / "media", *quick, home=tmp_path / "home")
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ai-vs-real: ")
@@ -182,10 +199,10 @@ def test_bad_media_are_reported_in_one_line(make, expected, tmp_path):
     assert not done.stdout
 
 
-def test_too_few_items_are_reported_by_the_step_that_counts_them(tmp_path):
+def test_too_few_items_are_reported_by_the_step_that_counts_them(quick, tmp_path):
     write_pictures(tmp_path / "media" / "real" / "a", 2, sample.camera_fine, 5)
     write_pictures(tmp_path / "media" / "fake" / "b", 2, sample.generator_smooth, 6)
-    done = ai_vs_real("run", tmp_path / "media", *QUICK, home=tmp_path / "home")
+    done = ai_vs_real("run", tmp_path / "media", *quick, home=tmp_path / "home")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
@@ -196,9 +213,9 @@ def test_a_weights_file_that_is_not_there(tiny_media, tmp_path):
     assert "none.h5" in done.stderr
 
 
-def test_a_home_that_cannot_be_written(tiny_media, tmp_path):
+def test_a_home_that_cannot_be_written(tiny_media, quick, tmp_path):
     (tmp_path / "file").write_text("")
-    done = ai_vs_real("run", tiny_media, *QUICK, home=tmp_path / "file" / "home")
+    done = ai_vs_real("run", tiny_media, *quick, home=tmp_path / "file" / "home")
     assert done.returncode == 2
     assert "AI_VS_REAL_HOME" in done.stderr.strip().splitlines()[-1]
 
@@ -207,8 +224,8 @@ def test_a_home_that_cannot_be_written(tiny_media, tmp_path):
     ("variable", "address"),
     [("MLFLOW_TRACKING_URI", "http://127.0.0.1:9"), ("MONGODB_URI", "mongodb://127.0.0.1:9/x")],
 )
-def test_a_server_that_does_not_answer_is_reported_before_any_work(variable, address, tiny_media, tmp_path):
-    done = ai_vs_real("run", tiny_media, *QUICK, home=tmp_path / "home", **{variable: address})
+def test_a_server_that_does_not_answer_is_reported_before_any_work(variable, address, tiny_media, quick, tmp_path):
+    done = ai_vs_real("run", tiny_media, *quick, home=tmp_path / "home", **{variable: address})
     assert done.returncode == 2
     assert variable in done.stderr.strip().splitlines()[-1]
     assert "extract" not in done.stderr

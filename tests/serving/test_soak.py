@@ -1,14 +1,11 @@
 """The service while its surroundings fail, in short; `python tests/soak.py` asks 20,000 times."""
 
-import os
-
 import pytest
 from soak import soak
 
 pytestmark = [
     pytest.mark.servers,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not os.environ.get("AI_VS_REAL_SOAK"), reason="takes minutes; runs with AI_VS_REAL_SOAK=1"),
 ]
 
 
