@@ -16,6 +16,7 @@ import numpy as np
 from components.progress import follow
 from components.runtime import backbone_features
 from components.training.data import Batches
+from components.training.workers import ALONE, Workers, discard
 
 
 class Activations:
@@ -43,7 +44,14 @@ def size_of(tensors: list[Any], samples: int) -> int:
 
 
 def compute(
-    directory: Path, inputs: Any, tensors: list[Any], draws: int, samples: int, batches: Callable[[int], Iterator]
+    directory: Path,
+    inputs: Any,
+    tensors: list[Any],
+    draws: int,
+    samples: int,
+    batches: Callable[[int], Iterator],
+    workers: Workers = ALONE,
+    batch_size: int = 0,
 ) -> Activations:
     """Compute the activations at some tensors, or find them there from a run that was cut short.
 
@@ -54,13 +62,16 @@ def compute(
         draws: How many times the samples are gone through.
         samples: In one draw.
         batches: From the number of a draw to its batches for `inputs`, in the order of the samples.
+        workers: Whose parts of the batches these are; each is then given the activations of all.
+        batch_size: Samples in a whole batch but the last of a draw, where there are several workers.
 
     Returns:
         Sample i of draw d is at place d * samples + i. Float32 in any precision of the network, as the head reads
         it; NumPy's format has no bfloat16.
     """
     names = [f"{number}.npy" for number in range(len(tensors))]
-    if not directory.is_dir():
+    if not workers.all(directory.is_dir()):
+        discard(directory)
         part = directory.with_name(f".{directory.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -75,9 +86,11 @@ def compute(
         start = 0
         for batch in every:
             outputs = forward(batch[0] if alone and isinstance(batch, list) else batch)
+            count = min(batch_size, samples - start % samples)
             for array, output in zip(arrays, outputs if isinstance(outputs, list | tuple) else [outputs], strict=True):
-                count = len(output)
-                array[start : start + count] = np.asarray(output)
+                values = workers.gather(np.asarray(output), count)
+                count = len(values)
+                array[start : start + count] = values
             start += count
         for array in arrays:
             array.flush()
@@ -94,9 +107,11 @@ def from_pixels(
         source.begin_epoch(draw)
         places = np.arange(source.samples)
         parts = [places[start : start + source.batch_size] for start in range(0, len(places), source.batch_size)]
-        yield from follow((source.pixels(part) for part in parts), "train", f"batches of {what}", len(parts))
+        own = (source.pixels(source.together.part(part)) for part in parts)
+        yield from follow(own, "train", f"batches of {what}", len(parts))
 
-    return compute(directory, network.inputs, tensors, draws, source.samples, batches)
+    together, size = source.together, source.batch_size
+    return compute(directory, network.inputs, tensors, draws, source.samples, batches, together, size)
 
 
 class CachedBatches(keras.utils.PyDataset):

@@ -10,6 +10,7 @@ from components.dataset import LABELS, Dataset
 from components.errors import InputError
 from components.media import degradations
 from components.source_head import Classes
+from components.training import workers
 
 KEPT = 0.5  # share of views that are not augmented
 Augment = Callable[[np.ndarray], np.ndarray]
@@ -63,6 +64,7 @@ class Batches(keras.utils.PyDataset):
         augment: Augment the views.
         degrade: Share of the views that is degraded, [0, 1], of both labels alike.
         parts: Every batch divides into so many equal ones: the last is filled up with samples of the epoch's start.
+        together: The workers of which this process has its part of each batch, and draws for it on its own.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class Batches(keras.utils.PyDataset):
         augment: bool = False,
         degrade: float = 0.0,
         parts: int = 1,
+        together: workers.Workers = workers.ALONE,
     ):
         super().__init__(workers=1)
-        self.dataset, self.batch_size, self.parts = dataset, batch_size, parts
+        self.dataset, self.batch_size, self.parts = dataset, batch_size, parts * together.count
+        self.together = together
         self.seed, self.shuffle, self.augment, self.degrade = seed, shuffle, augment, degrade
         views = dataset.view_shape[0]
         self.row = np.repeat(rows, views)
@@ -93,6 +97,7 @@ class Batches(keras.utils.PyDataset):
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.row)) if self.shuffle else np.arange(len(self.row))
         self.order = np.resize(order, -(-len(order) // self.parts) * self.parts)  # which repeats from the start
+        rng = rng if self.together.chief else np.random.default_rng([self.seed, epoch, self.together.index])
         self.degrading = rng.spawn(1)[0]
         self.share = self.degrade if epoch else 0.0
         delivered = self.dataset.tiers[1:]
@@ -108,8 +113,8 @@ class Batches(keras.utils.PyDataset):
         return -(-len(self.row) // self.batch_size)
 
     def chosen(self, number: int) -> np.ndarray:
-        """Return the samples of a batch."""
-        return self.order[number * self.batch_size : (number + 1) * self.batch_size]
+        """Return the samples of a batch; of several workers, this one's part of them."""
+        return self.together.part(self.order[number * self.batch_size : (number + 1) * self.batch_size])
 
     def pixels(self, chosen: np.ndarray) -> np.ndarray:
         """Return the pixels of some samples, float32, (samples, size, size, 3)."""

@@ -15,6 +15,7 @@ from components import source_head
 from components.progress import say
 from components.runtime import HEAD_SOURCES
 from components.source_head import SourceHead
+from components.training import workers as workers_of
 
 PATIENCE = 4  # epochs without a better validation loss before a phase ends
 SCRATCH_PATIENCE = 8  # from scratch validation jumps, as BatchNorm's statistics lag behind the weights
@@ -32,6 +33,7 @@ def fit(
     directory: Path,
     on_epoch: Callable[[str, int, dict[str, float]], None],
     beat_start: bool = False,
+    workers: workers_of.Workers = workers_of.ALONE,
 ) -> list[dict[str, float]]:
     """Train a compiled model for one phase and leave it with the weights of its best epoch.
 
@@ -47,6 +49,7 @@ def fit(
         directory: Where checkpoint and state lie.
         on_epoch: Called with phase, epoch from 0, and the epoch's metrics.
         beat_start: Keep the weights as they are unless an epoch has a better validation loss.
+        workers: That fit the model together, each on its part of the batches.
 
     Returns:
         The metrics of each epoch.
@@ -54,9 +57,12 @@ def fit(
     directory.mkdir(parents=True, exist_ok=True)
     best = directory / f"{phase}.weights.h5"
     state = _State(directory / f"{phase}.npz")
+    for file in (best, state.file):
+        workers.share(file)  # all go on from where the chief was
     start = None
     if beat_start and not state.file.exists():
-        start = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+        model.evaluate(validation, verbose=0)
+        start = workers_of.metrics_of(model, workers)["loss"]
         model.save_weights(best)
     progress = _Progress(train, phase, epochs, on_epoch)
     saver = keras.callbacks.ModelCheckpoint(
@@ -69,15 +75,17 @@ def fit(
     state.watch(model, progress, {"saver": saver, "stopper": stopper, "slower": slower})
     first = state.restore()
     if first < epochs and not state.stopped:
-        model.fit(
-            train,
-            validation_data=validation,
-            initial_epoch=first,
-            epochs=epochs,
-            callbacks=[progress, saver, stopper, slower, state],
-            verbose=0,
-            shuffle=False,
-        )
+        with workers.together():
+            model.fit(
+                train,
+                validation_data=validation,
+                initial_epoch=first,
+                epochs=epochs,
+                callbacks=[*workers_of.callbacks(workers), progress, saver, stopper, slower, state],
+                verbose=0,
+                shuffle=False,
+            )
+    workers.share(best)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the file may hold the optimizer of another phase
         model.load_weights(best)

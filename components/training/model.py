@@ -20,7 +20,7 @@ from components.errors import InputError
 from components.progress import say
 from components.runtime import HEAD_SOURCES
 from components.settings import DEFAULTS
-from components.training import backbones
+from components.training import backbones, workers
 
 DOWNLOAD_TIMEOUT_S = 20.0  # without a byte
 SCRATCH_MOMENTUM = 0.9  # of BatchNorm: Keras's 0.99 needs some 500 steps to forget its start, a small set has fewer
@@ -227,14 +227,21 @@ def _block(layer: Any) -> str | None:
     return match and match[1]
 
 
-def compile_for_training(model: keras.Model, learning_rate: float) -> None:
-    """Compile with Adam and the binary cross-entropy of the logit."""
+def compile_for_training(model: keras.Model, learning_rate: float, together: workers.Workers = workers.ALONE) -> None:
+    """Compile with Adam and the binary cross-entropy of the logit.
+
+    Args:
+        model: What `build` returned, or its upper part.
+        learning_rate: Of Adam.
+        together: The workers over which gradients are averaged; XLA cannot compile what they exchange.
+    """
     optimizer = keras.optimizers.Adam(learning_rate)
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # Keras does it by itself only where the model's own policy is mixed_float16; ours is set layer by layer.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(
-        optimizer=optimizer,
+        optimizer=together.averaging(optimizer),
+        jit_compile="auto" if together.count == 1 else False,
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         weighted_metrics=[],
         metrics=[

@@ -14,6 +14,7 @@ from components.detector import logits_of
 from components.progress import say
 from components.source_head import SourceHead, source_weights
 from components.training import cache, data, devices, fit, model
+from components.training import workers as workers_of
 from components.training.recipes import recipe_for
 
 OnEpoch = Callable[[str, int, dict[str, float]], None]
@@ -30,6 +31,8 @@ class Phases:
         on_epoch: Called with phase, epoch and metrics.
         team: The devices that train, in whose scope the network was built. Activations to keep are computed by the
             first alone: they wait for the processor, which augments.
+        workers: The processes that train. Each computes activations to keep for its part of the views, and is given
+            those of the others; what is solved of them is solved in each.
     """
 
     def __init__(
@@ -40,18 +43,25 @@ class Phases:
         work: Path,
         on_epoch: OnEpoch,
         team: devices.Team = devices.ALONE,
+        workers: workers_of.Workers = workers_of.ALONE,
     ):
         self.network, self.rows, self.wanted, self.work, self.on_epoch = network, rows, wanted, work, on_epoch
-        self.recipe, self.team = recipe_for(wanted.recipe, wanted.weights), team
+        self.recipe, self.team, self.workers = recipe_for(wanted.recipe, wanted.weights), team, workers
         self.history: dict[str, list[dict[str, float]]] = {}
         self.depths: list[dict[str, Any]] = []
         self.features: dict[str, np.ndarray] = {}
         self.validation = data.Batches(
-            rows, rows.rows("validation"), wanted.batch_size, seed=wanted.seed, degrade=1.0, parts=team.count
+            rows,
+            rows.rows("validation"),
+            wanted.batch_size,
+            seed=wanted.seed,
+            degrade=1.0,
+            parts=team.count,
+            together=workers,
         )
-        self.train = self._views(wanted.augment, wanted.training_degradations)
+        self.train = self._views(wanted.augment, wanted.training_degradations, workers)
 
-    def _views(self, augment: bool, degrade: float) -> data.Batches:
+    def _views(self, augment: bool, degrade: float, workers: workers_of.Workers) -> data.Batches:
         wanted = self.wanted
         return data.Batches(
             self.rows,
@@ -62,6 +72,7 @@ class Phases:
             augment=augment,
             degrade=degrade,
             parts=self.team.count,
+            together=workers,
         )
 
     def run(self) -> dict[str, Any]:
@@ -74,7 +85,7 @@ class Phases:
         model.freeze(self.network, wanted.learning_rate)
         draws = wanted.draws if wanted.augment or wanted.training_degradations else 1
         needed = cache.size_of(low, draws * self.train.samples + self.validation.samples)
-        cached = wanted.activation_cache and self.fits(needed)
+        cached = wanted.activation_cache and self.workers.all(self.fits(needed))
         if not wanted.fine_tune_epochs:
             low, names = model.boundary(self.network), []
         kept = self._keep(low, draws) if cached and (wanted.fine_tune_epochs or not self.recipe.solved) else None
@@ -94,6 +105,7 @@ class Phases:
         wanted = self.wanted
         with self.team.scope():
             model.unfreeze_all(self.network, wanted.learning_rate)
+            model.compile_for_training(self.network, wanted.learning_rate, self.workers)
             self.history["scratch"] = fit.fit(
                 self.network,
                 self.train,
@@ -103,8 +115,9 @@ class Phases:
                 patience=fit.SCRATCH_PATIENCE,
                 directory=self.work,
                 on_epoch=self.on_epoch,
+                workers=self.workers,
             )
-        steady = self._views(augment=False, degrade=0.0)
+        steady = self._views(augment=False, degrade=0.0, workers=workers_of.ALONE)
         model.re_estimate_statistics(self.network, (steady[number][0] for number in range(len(steady))))
         return {"unfrozen": {"layers": "all"}, "activation_cache": False, "draws": 0}
 
@@ -244,7 +257,7 @@ class Phases:
             validation = cache.CachedBatches(validation, kept[1])
         with self.team.scope():
             learner = keras.Model(low, self.network.outputs) if kept else self.network
-            model.compile_for_training(learner, float(self.network.optimizer.learning_rate))
+            model.compile_for_training(learner, float(self.network.optimizer.learning_rate), self.workers)
             self.history[phase] = fit.fit(
                 learner,
                 train,
@@ -255,6 +268,7 @@ class Phases:
                 directory=self.work,
                 on_epoch=self.on_epoch,
                 beat_start=beat_start,
+                workers=self.workers,
             )
 
 

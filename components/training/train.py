@@ -23,6 +23,7 @@ from components.progress import say
 from components.revision import cluster_pipeline, revision
 from components.settings import DEFAULTS, check, names_of
 from components.training import curves, data, devices, known, model, phases, recipes
+from components.training import workers as workers_of
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a detector and record the run in MLflow.
 
-    A training that was killed goes on where it was when it is started again with the same arguments.
+    A training that was killed goes on where it was when it is started again with the same arguments. Where TF_CONFIG
+    names several workers, each of them calls this, with its own device and the same dataset; the first one writes.
 
     Args:
         dataset: A dataset directory with train and validation rows.
@@ -98,20 +100,24 @@ def train(
         **settings: As in `Settings`.
 
     Returns:
-        The detector's card.
+        The detector's card; empty in a worker that is not the first.
 
     Raises:
         InputError: The dataset or a setting cannot be used, weights or the tracking server cannot be had, or the same
-            training is under way in another process.
+            training is under way in another process, or the workers cannot share it.
+        RuntimeError: Another worker was lost.
     """
     wanted = Settings(**settings)
+    workers = workers_of.join(wanted.batch_size)
     rows = Dataset(dataset)
     data.check(rows)
-    work = home.work_place("training", work) / wanted.key(rows.digest)
+    key = wanted.key(rows.digest)
+    workers.agree(key)
+    work = workers_of.work_of(home.work_place("training", work) / key, workers)
     keras.utils.clear_session()  # layers are numbered anew: the names are part of the detector's digest
     keras.utils.set_random_seed(wanted.seed)
     recipe = recipes.recipe_for(wanted.recipe, wanted.weights)
-    team = devices.team(devices.accelerators(), wanted.batch_size)
+    team = devices.team(devices.accelerators(), wanted.batch_size) if workers.count == 1 else devices.ALONE
     with team.scope():
         network = model.build(
             wanted.backbone,
@@ -122,13 +128,19 @@ def train(
             dropout=wanted.dropout,
             sources=data.classes(rows).counts if recipe.solved else None,
         )
-    card = _card(rows, wanted) | {"devices": devices.kinds()[: team.count]}
+    card = _card(rows, wanted) | {"devices": devices.kinds()[: team.count] * workers.count}
     say("train", f"in {wanted.precision} on {', '.join(card['devices'])}")
+    if not workers.chief:
+        with _alone(work), devices.computing(network, wanted.precision):
+            phases.Phases(network, rows, wanted, work, lambda *_: None, team, workers).run()
+        shutil.rmtree(work, ignore_errors=True)
+        say("train", f"worker {workers.index} of {workers.count} is done; the first one writes the detector")
+        return {}
     tags = {**_revision_tags(card), "dataset": rows.digest, "data_version": rows.version, **card["versions"]}
     with _alone(work), tracking.TrackedRun(name=f"train {wanted.backbone}") as run:
         run.log(params=card["settings"] | {"view": card["view"], "sampling": card["sampling"]}, tags=tags)
         card["mlflow_run"] = run.run_id
-        training = phases.Phases(network, rows, wanted, work, _recorder(run), team)
+        training = phases.Phases(network, rows, wanted, work, _recorder(run), team, workers)
         with devices.computing(network, wanted.precision):
             card |= training.run()
         fitted, familiar = known.fit(network, rows, training.features, wanted.seed)

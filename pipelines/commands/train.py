@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from components.errors import InputError
 from components.home import run_home
 from components.outputs import DETECTOR, claim, claim_page
 from components.settings import names_of
@@ -27,18 +28,24 @@ def run(options: argparse.Namespace) -> None:
     """Train a detector in two phases on a dataset, or on a plain labelled tree, which is made a dataset first."""
     wanted = stage_arguments(options, "train")
     import_keras()
+    from components.training import workers
     from components.training.train import train
 
+    worker = workers.place()
     dataset = options.dataset
     overwrite = options.overwrite or options.output is None  # in the run home all is ours
     output = options.output or run_home() / "model"
-    claim(output, DETECTOR, overwrite=overwrite, inputs=[dataset])
-    claim_page(output.with_suffix(".html"), overwrite=overwrite)
+    if worker.chief:
+        claim(output, DETECTOR, overwrite=overwrite, inputs=[dataset])
+        claim_page(output.with_suffix(".html"), overwrite=overwrite)
+    if worker.count > 1 and not (dataset / "dataset.json").is_file():
+        raise InputError(f"{dataset} is no dataset; make it with ai-vs-real preprocess before several workers train")
     if not (dataset / "dataset.json").is_file():
         dataset = _dataset_of_tree(options, wanted["seed"])
     page = dataset.with_suffix(".html")  # where the command preprocess writes it
     train(dataset, output, report=output.with_suffix(".html"), data_page=page if page.is_file() else None, **wanted)
-    print(output)
+    if worker.chief:
+        print(output)
 
 
 def _dataset_of_tree(options: argparse.Namespace, seed: int) -> Path:

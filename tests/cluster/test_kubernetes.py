@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from kubeflow_server import Kubeflow
-from kubernetes_server import GPU_TAINT, eventually
+from kubernetes_server import GPU_TAINT, binaries, eventually
 
 from pipelines.cluster.following import causes
 from pipelines.cluster.kubeflow import Server
@@ -126,6 +126,64 @@ def test_training_waits_for_a_spot_gpu_node_of_the_gke_pool(cluster):
         eventually(lambda: pod()["spec"].get("nodeName") == "gpu-spot")
     finally:
         cluster.remove_node("gpu-spot")
+
+
+def test_the_workers_of_a_training_take_a_gpu_node_each(cluster):
+    """Pods by number, under names that a service without an address of its own gives out."""
+    target = ROOT / "manifests" / "overlays" / "gke" / "jobs" / "train-workers"
+    spot = {"key": "cloud.google.com/gke-spot", "value": "true", "effect": "NoSchedule"}
+    labels = {"cloud.google.com/gke-nodepool": "gpu", "cloud.google.com/gke-spot": "true"}
+    nodes = ["gpu-spot-1", "gpu-spot-2"]
+    for name in nodes:
+        cluster.add_node(name, gpu=1, taints=[GPU_TAINT, spot], labels=labels)
+    applied = cluster.run("apply", "--validate=strict", "-k", target)
+    assert applied.returncode == 0, applied.stderr
+    assert "would violate" not in applied.stderr
+
+    def placed():
+        items = cluster.get("-n", NAMESPACE, "pods", "-l", "ai-vs-real/workers=train")["items"]
+        return items if len(items) == 2 and all(pod["spec"].get("nodeName") for pod in items) else None
+
+    try:
+        pods = sorted(eventually(placed), key=lambda pod: pod["spec"]["hostname"])
+        assert [pod["spec"]["hostname"] for pod in pods] == ["ai-vs-real-train-0", "ai-vs-real-train-1"]
+        assert {pod["spec"]["subdomain"] for pod in pods} == {"ai-vs-real-train"}
+        assert sorted(pod["spec"]["nodeName"] for pod in pods) == nodes
+        assert warnings(cluster) == []
+    finally:
+        cluster.kubectl("delete", "-k", target, "--wait=false")
+        for name in nodes:
+            cluster.remove_node(name)
+
+
+def test_kubeflow_trainer_takes_the_trainjob_and_its_runtime(cluster):
+    """By the definitions of Kubeflow Trainer and JobSet, field by field; their controllers are not here."""
+    crds = (binaries() or Path()) / "crds"
+    if not crds.is_dir():
+        pytest.skip("make kubernetes fetches the definitions of Kubeflow Trainer, as a Go module")
+    cluster.kubectl("apply", "--server-side", "-f", crds)
+    cluster.kubectl("wait", "--for=condition=established", "--timeout=60s", "-f", crds)
+    target = ROOT / "manifests" / "overlays" / "trainer"
+    applied = cluster.run("apply", "--validate=strict", "-k", target)
+    assert applied.returncode == 0, applied.stderr
+    try:
+        job = cluster.get("-n", NAMESPACE, "trainjob", "ai-vs-real-train")["spec"]
+        runtime = cluster.get("-n", NAMESPACE, job["runtimeRef"]["kind"], job["runtimeRef"]["name"])["spec"]
+        jobs = runtime["template"]["spec"]
+        [node] = jobs["replicatedJobs"]
+        count = job["trainer"]["numNodes"]
+        node["template"]["spec"] |= {"parallelism": count, "completions": count}
+        metadata = {"name": "ai-vs-real-train", "namespace": NAMESPACE}
+        made = [{"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": jobs}]
+        spec = {**node["template"]["spec"], "completionMode": "Indexed"}  # which JobSet chooses
+        made += [{"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}]
+        for document in made:
+            dry = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
+            applied = cluster.run(*dry, input=yaml.safe_dump(document))
+            assert applied.returncode == 0, applied.stderr
+            assert "would violate" not in applied.stderr
+    finally:
+        cluster.kubectl("delete", "-k", target, "--wait=false")
 
 
 def test_submit_reaches_kubeflow_through_a_token_kubeconfig(cluster, context, compiled, monkeypatch, capsys):

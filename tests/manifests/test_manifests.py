@@ -1,5 +1,6 @@
 """Every kustomization renders, passes the strict schemas of several Kubernetes versions and a policy for every pod."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -43,6 +44,8 @@ def pods(target):
             yield f"{thing['kind']}/{thing['metadata']['name']}", {"spec": spec["predictor"]}
         if thing["kind"] == "CronJob":
             spec = spec["jobTemplate"]["spec"]
+        if thing["kind"] == "TrainingRuntime":
+            [spec] = [job["template"]["spec"] for job in spec["template"]["spec"]["replicatedJobs"]]
         if "template" in spec:
             yield f"{thing['kind']}/{thing['metadata']['name']}", spec["template"]
 
@@ -58,7 +61,8 @@ def kinds(target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_everything_passes_the_strict_schema(target, version):
     for thing in rendered(target):
-        if "kserve.io" not in thing["apiVersion"]:  # whose schema comes with KServe
+        # Their schemas come with KServe and with Kubeflow Trainer; the latter's is tried on a real API server.
+        if not {"serving.kserve.io", "trainer.kubeflow.org"} & {thing["apiVersion"].partition("/")[0]}:
             kubernetes_validate.validate(thing, version, strict=True)
 
 
@@ -163,9 +167,60 @@ def test_the_gpu_is_for_the_training_job_alone():
         for name, template in pods(target):
             [container] = template["spec"]["containers"]
             asked = container["resources"]["limits"].get("nvidia.com/gpu")
-            training = name == "Job/ai-vs-real-train" and not target.startswith("overlays/local")
+            training = name.endswith("/ai-vs-real-train") and not target.startswith("overlays/local")
             assert asked == ("1" if training else None), f"{target}: {name}"
             assert bool(template["spec"].get("tolerations")) == training, f"{target}: {name}"
+
+
+def workers_of(template, monkeypatch):
+    """Return the addresses that a pod's TF_CONFIG names, as training reads it in each of the pods."""
+    from components.training import workers
+
+    [container] = template["spec"]["containers"]
+    environment = {variable["name"]: variable.get("value", "") for variable in container["env"]}
+    hosts = json.loads(environment["TF_CONFIG"].replace("$(WORKER)", "0"))["cluster"]["worker"]
+    assert list(environment).index("WORKER") < list(environment).index("TF_CONFIG")  # or it would not be put in
+    for index in range(len(hosts)):
+        monkeypatch.setenv("TF_CONFIG", environment["TF_CONFIG"].replace("$(WORKER)", str(index)))
+        assert workers.place() == workers.Workers(len(hosts), index)
+    return hosts
+
+
+@pytest.mark.parametrize("place", ["local", "gke"])
+def test_the_workers_of_the_job_are_the_addresses_that_they_are_given(place, monkeypatch):
+    [service, job] = (
+        next(thing for thing in rendered(f"overlays/{place}/jobs/train-workers") if thing["kind"] == kind)
+        for kind in ("Service", "Job")
+    )
+    template = job["spec"]["template"]
+    hosts = workers_of(template, monkeypatch)
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == len(hosts)
+    name, subdomain = job["metadata"]["name"], template["spec"]["subdomain"]
+    assert hosts == [f"{name}-{index}.{subdomain}:2222" for index in range(len(hosts))]
+    assert service["metadata"]["name"] == subdomain
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+
+
+def test_the_workers_of_the_trainjob_are_the_addresses_that_they_are_given(monkeypatch):
+    """As JobSet names pods, under a subdomain of its own name: trainer's pkg/runtime/framework/plugins/jobset."""
+    [job, runtime] = (
+        next(thing for thing in rendered("overlays/trainer") if thing["kind"] == kind)
+        for kind in ("TrainJob", "TrainingRuntime")
+    )
+    [replicated] = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    template = replicated["template"]["spec"]["template"]
+    [container] = template["spec"]["containers"]
+    given = {"spec": {"containers": [{**container, "env": [*container["env"], *job["spec"]["trainer"]["env"]]}]}}
+    hosts = workers_of(given, monkeypatch)
+    name = job["metadata"]["name"]
+    assert hosts == [f"{name}-{replicated['name']}-0-{index}.{name}:2222" for index in range(len(hosts))]
+    assert job["spec"]["trainer"]["numNodes"] == len(hosts)
+    assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    [(_, own)] = pods("overlays/gke/jobs/train")
+    ours = own["spec"]["containers"][0]
+    assert container == {**ours, "name": "node", "ports": container["ports"]}
 
 
 def test_the_gpu_pool_of_kubectl_and_of_the_pipeline_is_the_same():
@@ -256,7 +311,7 @@ def test_the_jobs_call_commands_that_are_there():
     for name in ("prepare", "train", "score"):
         parameters, job = rendered(f"jobs/{name}")
         [container] = job["spec"]["template"]["spec"]["containers"]
-        script = " ".join(container["args"]).replace("\\\n", " ")
+        script = " ".join(container["args"]).replace("\\\n", " ").replace("${JOB_COMPLETION_INDEX:-0}", "0")
         for key, value in parameters["data"].items():
             script = re.sub(rf"\${key}\b", value or "''", script)
         assert "$" not in script, script
