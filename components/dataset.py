@@ -39,6 +39,8 @@ LABELS = ("real", "fake")
 SPLITS = ("train", "validation", "test")
 SHARD_BYTES = 256 * 1024 * 1024
 ROWS_AT_ONCE = 4096  # of a manifest as dicts, which take five times the memory of columns
+THUMBNAIL = 32  # side, pixels
+DIGESTED = ("pixel_sha256", "label", "group", "split", "time_s")
 
 MANIFEST = pa.schema(
     [
@@ -60,7 +62,7 @@ MANIFEST = pa.schema(
         ("jpeg_quality", pa.float64()),  # estimated from the quantisation tables; null without them
         ("has_exif", pa.bool_()),
         ("perceptual_hash", pa.uint64()),  # 64-bit DCT hash of the decoded pixels
-        ("thumbnail", pa.binary(32 * 32)),  # uint8 gray, of the decoded pixels, before delivery and view
+        ("thumbnail", pa.binary(THUMBNAIL**2)),  # uint8 gray, of the decoded pixels, before delivery and view
         ("deliveries", pa.list_(pa.string())),  # what each tier did to the file, as CHAIN=STEPS; empty for clean
         ("weight", pa.float32()),  # of the row in training
         ("split", pa.string()),  # train, validation, test; empty before the split
@@ -77,8 +79,11 @@ REJECTIONS = pa.schema(
 )
 
 
+IN_MEMORY = pa.schema([field for field in MANIFEST if field.name != "thumbnail"])  # which are most of a manifest
+
+
 class Dataset:
-    """A dataset on disk, opened for reading.
+    """A dataset on disk, opened for reading; its `manifest` has every column but the thumbnails.
 
     Args:
         directory: Where the dataset lies.
@@ -98,7 +103,7 @@ class Dataset:
             self._shards, counts = _shards(self.directory, self.card)
             self._starts = np.cumsum([0, *counts])
             _verify(self.directory, self.card, self._shards)
-            self.manifest = _table(self.directory / "manifest.parquet", MANIFEST)
+            self.manifest = _table(self.directory / "manifest.parquet", IN_MEMORY)
             self._check_manifest()
 
     def _check_manifest(self) -> None:
@@ -149,6 +154,25 @@ class Dataset:
     def column(self, name: str) -> np.ndarray:
         """Return one manifest column as an array; nulls of a number become NaN."""
         return self.manifest.column(name).to_numpy(zero_copy_only=False)
+
+    def thumbnails(self) -> Iterator[np.ndarray]:
+        """Yield the thumbnails of all rows in order, some rows at a time, gray, uint8, (some rows, 32, 32).
+
+        Raises:
+            InputError: Rows have none.
+        """
+        absent = 0
+        with (
+            _whole(self.directory),
+            pq.ParquetFile(self.directory / "manifest.parquet", buffer_size=READ_BYTES) as file,
+        ):
+            for part in file.iter_batches(ROWS_AT_ONCE, columns=["thumbnail"]):
+                absent += part.column(0).null_count
+                if not absent:
+                    pixels = b"".join(part.column(0).to_pylist())
+                    yield np.frombuffer(pixels, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+        if absent:
+            raise InputError(f"{absent:,} rows have no thumbnail; extract the media again with this version")
 
     def rows(self, split: str) -> np.ndarray:
         """Return the indices of the rows of one split, ascending, int64."""
@@ -295,11 +319,11 @@ def _checksum(path: Path, offset: int = 0, *others: Any) -> str:
 
 
 def _table(path: Path, schema: pa.Schema) -> pa.Table:
-    table = pq.read_table(path)
-    absent = [name for name in schema.names if name not in table.column_names]
+    stored = pq.read_schema(path).names
+    absent = [name for name in schema.names if name not in stored]
     if absent:
         raise ValueError(f"{path.name} has no column {absent[0]}")
-    return table.cast(schema) if table.schema.names == schema.names else table.select(schema.names).cast(schema)
+    return pq.read_table(path, columns=schema.names).select(schema.names).cast(schema)
 
 
 class DatasetWriter:
@@ -333,6 +357,7 @@ class DatasetWriter:
         (self._part / "shards").mkdir()
         self._pixels = xxhash.xxh3_128()
         self._sums: list[Any] = []
+        self._manifest = pq.ParquetWriter(self._part / "manifest.parquet", MANIFEST)
         self._rows: list[dict[str, Any]] = []
         self._tables: list[pa.Table] = []
         self._rejections: list[dict[str, Any]] = []
@@ -376,7 +401,9 @@ class DatasetWriter:
         self._rejections.append(dict(path=path, label=label, source=source, reason=reason, detail=detail))
 
     def _gather(self) -> None:
-        self._tables.append(pa.Table.from_pylist(self._rows, schema=MANIFEST))
+        table = pa.Table.from_pylist(self._rows, schema=MANIFEST)
+        self._manifest.write_table(table)
+        self._tables.append(table.select(DIGESTED))
         self._rows = []
 
     def _begin_shard(self) -> BinaryIO:
@@ -404,7 +431,7 @@ class DatasetWriter:
         self._end_shard()
         self._gather()
         manifest, self._tables = pa.concat_tables(self._tables), []
-        pq.write_table(manifest, self._part / "manifest.parquet")
+        self._manifest.close()
         pq.write_table(pa.Table.from_pylist(self._rejections, schema=REJECTIONS), self._part / "rejections.parquet")
         shards = [name for name, _ in self._shards]
         sums = {f"shards/{name}": total.hexdigest() for name, total in zip(shards, self._sums, strict=True)}
@@ -425,8 +452,13 @@ def digest_of(manifest: pa.Table, card: Mapping[str, Any], pixels: str) -> str:
     """Return the sha256 of a manifest's rows, in order, of the policies that made its pixels, and of their checksum."""
     policies = {key: card.get(key) for key in POLICIES} | {"pixels": pixels}
     digest = hashlib.sha256(json.dumps(policies, sort_keys=True).encode())
-    for column in ("pixel_sha256", "label", "group", "split", "time_s"):
-        digest.update(json.dumps(manifest.column(column).to_pylist()).encode())
+    for name in DIGESTED:  # each as JSON has a list of it, some values at a time
+        before = "["
+        for part in manifest.select([name]).to_batches(ROWS_AT_ONCE):
+            if part.num_rows:
+                digest.update((before + json.dumps(part.column(0).to_pylist())[1:-1]).encode())
+                before = ", "
+        digest.update(b"[]" if before == "[" else b"]")
     return digest.hexdigest()
 
 

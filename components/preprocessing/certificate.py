@@ -6,6 +6,7 @@ their detail, all pairs, as matrix products; what correlates is aligned and judg
 Psarakis 2008).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -20,16 +21,22 @@ SUSPECT = 0.88  # correlation of detail: different faces in one pose reach 0.88,
 PROVEN = 0.97  # correlation after alignment: different faces reach 0.95
 PLAIN = 4.0  # gray levels, standard deviation: below it there is nothing to compare
 BLOCK = 2048
+HELD = 8 * BLOCK  # rows of a split that are kept as floats, 66 MB
+SHORT = 31  # axes along which a pair is first compared
+HELD_BY_AXES = 0.8  # share of the power of the details that the axes must hold
+FEW = 0.02  # share of pairs above which looking again at single ones would take longer
+ROUNDING = 1e-3
 NAMED = 20
 # Left, top, right and bottom shares of a side that a copy may have lost.
 LOST = [(0, 0, 0, 0), (0.025,) * 4, (0.05,) * 4, *((x, y, 0.05 - x, 0.05 - y) for x in (0, 0.05) for y in (0, 0.05))]
 
 
-def certify(manifest: pa.Table) -> tuple[dict[str, Any], np.ndarray]:
+def certify(manifest: pa.Table, thumbnails: Any) -> tuple[dict[str, Any], np.ndarray]:
     """Prove, or refute, that no picture, file or group stands in two splits.
 
     Args:
         manifest: The finished manifest, split and all.
+        thumbnails: Of its rows: what has a length and gives, for places of rows, uint8 gray, (places, 32, 32).
 
     Returns:
         (certificate, near): the certificate: `holds`; `text`, the same as a sentence; `splits`: rows, files and groups
@@ -39,7 +46,7 @@ def certify(manifest: pa.Table) -> tuple[dict[str, Any], np.ndarray]:
     """
     split = manifest.column("split").to_numpy()
     crossings = {name: _crossing(manifest.column(column), split) for name, column in SAME.items()}
-    near, compared, plain = _near_pairs(manifest, split)
+    near, compared, plain = _near_pairs(thumbnails, split)
     crossings["near pairs"] = [pair for pair in near if pair not in set(crossings["exact pairs"])]
     crossing = {name: len(pairs) for name, pairs in crossings.items()}
     certificate = {
@@ -82,10 +89,9 @@ def _crossing(values: pa.ChunkedArray, split: np.ndarray) -> list[tuple[int, int
     return list(leaks.values())
 
 
-def _near_pairs(manifest: pa.Table, split: np.ndarray) -> tuple[list[tuple[int, int]], int, int]:
-    column = b"".join(manifest.column("thumbnail").to_pylist())
-    thumbnails = np.frombuffer(column, dtype=np.uint8).reshape(-1, SIDE, SIDE)
-    detailed = np.flatnonzero(np.concatenate([block.std(axis=(1, 2)) for block in _blocks(thumbnails)]) >= PLAIN)
+def _near_pairs(thumbnails: Any, split: np.ndarray) -> tuple[list[tuple[int, int]], int, int]:
+    every = _blocks(np.arange(len(thumbnails)))
+    detailed = np.flatnonzero(np.concatenate([thumbnails[block].std(axis=(1, 2)) for block in every]) >= PLAIN)
     number = np.array([SPLITS.index(name) for name in split])
     _, amounts = np.unique(number[detailed], return_counts=True)
     compared = (amounts.sum() ** 2 - (amounts**2).sum()) // 2
@@ -94,23 +100,77 @@ def _near_pairs(manifest: pa.Table, split: np.ndarray) -> tuple[list[tuple[int, 
     return sorted(proven), int(compared), len(thumbnails) - len(detailed)
 
 
-def _suspects(thumbnails: np.ndarray, rows: np.ndarray, split: np.ndarray) -> set[tuple[int, int]]:
-    # Either of the two may be the one that lost its edges, so each is also seen through the windows of LOST.
+def _suspects(thumbnails: Any, rows: np.ndarray, split: np.ndarray) -> set[tuple[int, int]]:
+    # Every row of a split with every row of the splits before it, in blocks that fit the memory.
     windows = [_window(lost) for lost in LOST]
-    held = rows[split[rows] != SPLITS.index("train")]
-    sides = [np.concatenate([_detail(thumbnails[block], window) for block in _blocks(held)]) for window in windows]
-    leaks = set()
-    for block in _blocks(rows):
-        others = [_detail(thumbnails[block], window) for window in windows]
-        for at in range(0, len(held), BLOCK):
-            best = sides[0][at : at + BLOCK] @ others[0].T
-            for side, other in zip(sides[1:], others[1:], strict=True):
-                np.maximum(best, side[at : at + BLOCK] @ others[0].T, out=best)
-                np.maximum(best, sides[0][at : at + BLOCK] @ other.T, out=best)
-            one, other = np.nonzero(best >= SUSPECT)
-            pairs = np.sort(np.stack([held[at + one], block[other]], axis=1), axis=1)
-            leaks |= {(int(a), int(b)) for a, b in pairs if split[a] != split[b]}
+    leaks: set[tuple[int, int]] = set()
+    for number in range(1, len(SPLITS)):
+        later, earlier = rows[split[rows] == number], rows[split[rows] < number]
+        axes = _axes(_detail(thumbnails[_some(earlier)], windows[0])) if len(earlier) else None
+        for start in range(0, len(later), HELD):
+            held = [_Seen(thumbnails[block], windows, axes) for block in _blocks(later[start : start + HELD])]
+            for block in _blocks(earlier):
+                seen = _Seen(thumbnails[block], windows, axes)
+                at = start
+                for side in held:
+                    one, other = side.alike(seen)
+                    pairs = np.sort(np.stack([later[at + one], block[other]], axis=1), axis=1)
+                    leaks |= {(int(a), int(b)) for a, b in pairs}
+                    at += len(side)
     return leaks
+
+
+class _Seen:
+    # Some rows as they are correlated: either of two may be the one that lost its edges, so each is also seen through
+    # the windows of LOST.
+
+    def __init__(self, thumbnails: np.ndarray, windows: list[np.ndarray], axes: np.ndarray | None):
+        self.details = [_detail(thumbnails, window) for window in windows]
+        self.short = None if axes is None else [_shortened(detail, axes) for detail in self.details]
+
+    def __len__(self) -> int:
+        return len(self.details[0])
+
+    def alike(self, other: "_Seen") -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of all pairs of a row here and another one there that correlate to SUSPECT or more."""
+        if self.short is not None and other.short is not None:
+            bound = _best(self.short, other.short, np.matmul)
+            one, two = np.nonzero(bound >= SUSPECT - ROUNDING)
+            if len(one) <= FEW * bound.size:
+                best = _best([part[one] for part in self.details], [part[two] for part in other.details], _pairwise)
+                return one[best >= SUSPECT], two[best >= SUSPECT]
+        one, two = np.nonzero(_best(self.details, other.details, np.matmul) >= SUSPECT)
+        return one, two
+
+
+def _best(sides: list[np.ndarray], others: list[np.ndarray], product: Callable) -> np.ndarray:
+    best = product(sides[0], others[0].T)
+    for side, other in zip(sides[1:], others[1:], strict=True):
+        np.maximum(best, product(side, others[0].T), out=best)
+        np.maximum(best, product(sides[0], other.T), out=best)
+    return best
+
+
+def _pairwise(side: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.einsum("rp,pr->r", side, other)
+
+
+def _some(rows: np.ndarray) -> np.ndarray:
+    return rows[np.unique(np.linspace(0, len(rows) - 1, BLOCK).astype(int))]
+
+
+def _axes(details: np.ndarray) -> np.ndarray | None:
+    # The principal axes of some details, (SMALL * SMALL, SHORT); None where they hold too little to rule pairs out by.
+    power, axes = np.linalg.eigh(details.T @ details / len(details))
+    return axes[:, -SHORT:] if power[-SHORT:].sum() >= HELD_BY_AXES else None
+
+
+def _shortened(detail: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    # What lies along the axes, and the length of the rest: by Cauchy and Schwarz the product of two such is never less
+    # than the correlation, so a pair whose product is below SUSPECT needs no second look.
+    along = detail @ axes
+    rest = np.sqrt(np.maximum(0, 1 - np.square(along).sum(axis=1, keepdims=True)))
+    return np.concatenate([along, rest], axis=1)
 
 
 def _blocks(values: np.ndarray) -> list[np.ndarray]:

@@ -1,6 +1,6 @@
 """Joins frames datasets and drops what must not be learnt from."""
 
-from collections import Counter
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,24 @@ GIVEN_RANK = {"test": 0, "validation": 1, "train": 2, "": 3}  # what is nearest 
 ROW_ORDER = ("path", "time_s", "pixel_sha256", "label", "content_sha256")
 
 
+class Thumbnails:
+    """The thumbnails of some rows, read from the disk as they are asked for.
+
+    Args:
+        every: Of all rows, gray, uint8, (rows, 32, 32).
+        rows: Which, int64.
+    """
+
+    def __init__(self, every: np.ndarray, rows: np.ndarray):
+        self._every, self._rows = every, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, places: np.ndarray | Sequence[int]) -> np.ndarray:
+        return self._every[self._rows[places]]
+
+
 class Frames:
     """Several frames datasets read as one, in an order that does not depend on how the media were cut into shards.
 
@@ -27,7 +45,10 @@ class Frames:
         directories: The frames datasets, in any order.
 
     Raises:
-        InputError: They hold no row, or were made by different policies.
+        InputError: They hold no row, rows without a thumbnail, or were made by different policies.
+
+    Attributes:
+        thumbnails: Of each row, gray, uint8, (rows, 32, 32), on disk.
     """
 
     def __init__(self, directories: Sequence[str | Path]):
@@ -39,9 +60,11 @@ class Frames:
         if not table.num_rows:
             raise InputError("the frames datasets are empty: 0 rows; see their rejections for why no file was taken")
         order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in ROW_ORDER]).to_numpy()
-        origin = [(number, row) for number, dataset in enumerate(self.datasets) for row in range(len(dataset))]
+        sizes = [len(dataset) for dataset in self.datasets]
+        origin = [np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(size) for size in sizes])]
         self.table = table.take(order)
-        self._origin = np.array(origin)[order]
+        self._origin = np.stack(origin, axis=1)[order]
+        self.thumbnails = self._thumbnails(order)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -79,15 +102,20 @@ class Frames:
             raise InputError(f"split {unknown[0]!r} is unknown; use train, val or test, or leave it empty")
         return np.array([names[value] for value in given])
 
-    def thumbnails(self) -> np.ndarray:
-        """Return the thumbnail of each row, gray, uint8, (rows, 32, 32)."""
-        column = self.table.column("thumbnail")
-        if column.null_count:
-            raise InputError(f"{column.null_count:,} rows have no thumbnail; extract the media again with this version")
-        return np.frombuffer(b"".join(column.to_pylist()), dtype=np.uint8).reshape(-1, SIDE, SIDE)
+    def _thumbnails(self, order: np.ndarray) -> np.ndarray:
+        # In a file that has no name: of a million rows they are a gigabyte, which need not be in memory.
+        with tempfile.TemporaryFile() as file:
+            thumbnails = np.memmap(file, np.uint8, "w+", shape=(len(order), SIDE, SIDE))
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        start = 0
+        for part in (part for dataset in self.datasets for part in dataset.thumbnails()):
+            thumbnails[place[start : start + len(part)]] = part
+            start += len(part)
+        return thumbnails
 
     def placed(self, rows: np.ndarray, group: np.ndarray, splits: np.ndarray) -> pa.Table:
-        """Return the manifest of some rows with their groups and splits as decided."""
+        """Return the manifest of some rows, but for the thumbnails, with their groups and splits as decided."""
         table = self.table.take(rows)
         for name, values in (("group", group), ("split", splits)):
             table = table.set_column(table.column_names.index(name), name, pa.array(values.tolist(), pa.string()))
@@ -165,7 +193,7 @@ def clean(frames: Frames, repair_split: bool = False, known: Links = NO_LINKS) -
     Raises:
         InputError: A given split leaks.
     """
-    path, label, thumbnails = frames.column("path"), frames.column("label"), frames.thumbnails()
+    path, label, thumbnails = frames.column("path"), frames.column("label"), frames.thumbnails
     given = frames.given_splits()
     rank = np.array([GIVEN_RANK[name] for name in given])
     belongs = [same_value(frames.column(name)) for name in ("group", "content_sha256")]
@@ -258,13 +286,18 @@ def rejections_of(table: pa.Table, dropped: dict[int, tuple[str, str]]) -> list[
         table: The manifest before dropping.
         dropped: Row to (reason, detail).
     """
-    files = table.select(["path", "label", "source", "content_sha256"]).to_pylist()
-    left = Counter((row["path"], row["content_sha256"]) for number, row in enumerate(files) if number not in dropped)
+    lost = np.zeros(table.num_rows, dtype=bool)
+    lost[np.array(list(dropped), dtype=np.int64)] = True
+    table = table.select(["path", "label", "source", "content_sha256"])
+    files = dict(zip(np.flatnonzero(lost).tolist(), table.filter(pa.array(lost)).to_pylist(), strict=True))
+    paths = pa.array([row["path"] for row in files.values()], pa.string())
+    kept = table.filter(pc.and_(pc.is_in(table["path"], paths), pa.array(~lost)))
+    left = {(row["path"], row["content_sha256"]) for row in kept.to_pylist()}
     rejections = {}
     for number, (reason, detail) in sorted(dropped.items()):
         row = files[number]
         key = (row["path"], row["content_sha256"])
-        if not left[key] and key not in rejections:
+        if key not in left and key not in rejections:
             rejections[key] = {name: row[name] for name in ("path", "label", "source")} | dict(
                 reason=reason, detail=detail
             )

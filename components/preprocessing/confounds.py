@@ -87,12 +87,17 @@ class AuditPolicy:
 
 
 def audit(
-    manifest: pa.Table, views: Callable[[np.ndarray], np.ndarray], delivery: str, policy: AuditPolicy
+    manifest: pa.Table,
+    thumbnails: Any,
+    views: Callable[[np.ndarray], np.ndarray],
+    delivery: str,
+    policy: AuditPolicy,
 ) -> dict[str, Any]:
     """Audit rows for what separates the labels without looking at the picture.
 
     Args:
         manifest: Rows with their final groups.
+        thumbnails: Of these rows: what gives, for places of rows, uint8 gray, (places, 32, 32).
         views: Returns the views of some rows of the manifest, uint8, (rows, views, size, size, 3).
         delivery: What extraction did to all media alike; unless "as-is", facts of the files as they came are reported
             without being held against them.
@@ -114,7 +119,7 @@ def audit(
     delivered = delivery == "as-is"
     evidence = [
         ("metadata", "as delivered", _metadata(part), delivered),
-        ("thumbnail", "as delivered", _small_thumbnails(part), False),
+        ("thumbnail", "as delivered", _small_thumbnails(thumbnails[rows]), False),
         *((name, "after the view", features, True) for name, features in after.items()),
         (
             "traces",
@@ -173,9 +178,7 @@ def _folds(group: list[str], label: np.ndarray) -> np.ndarray | None:
 
 
 def _metadata(part: pa.Table) -> dict[str, np.ndarray]:
-    column = {
-        name: part.column(name).to_numpy(zero_copy_only=False) for name in part.column_names if name != "thumbnail"
-    }
+    column = {name: part.column(name).to_numpy(zero_copy_only=False) for name in part.column_names}
     width, height = column["width"].astype(float), column["height"].astype(float)
     known = {name: column[name].astype(float) for name in ("jpeg_quality", "bitrate", "frame_rate")}
     return {
@@ -192,8 +195,8 @@ def _metadata(part: pa.Table) -> dict[str, np.ndarray]:
     }
 
 
-def _small_thumbnails(part: pa.Table) -> dict[str, np.ndarray]:
-    pixels = np.frombuffer(b"".join(part.column("thumbnail").to_pylist()), dtype=np.uint8).reshape(-1, 8, 4, 8, 4)
+def _small_thumbnails(thumbnails: np.ndarray) -> dict[str, np.ndarray]:
+    pixels = thumbnails.reshape(-1, 8, 4, 8, 4)
     return {
         f"pixel {number}": values for number, values in enumerate(pixels.mean(axis=(2, 4)).reshape(len(pixels), 64).T)
     }

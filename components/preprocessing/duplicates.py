@@ -85,7 +85,7 @@ def near_duplicates(thumbnails: np.ndarray, hashes: np.ndarray, together: np.nda
     """Find pairs of rows that show the same picture, whatever was done to it on the way.
 
     Args:
-        thumbnails: Gray, uint8, (rows, 32, 32).
+        thumbnails: Gray, uint8, (rows, 32, 32); they may lie on disk.
         hashes: Perceptual hashes, uint64, (rows,).
         together: Number of what each row belongs to anyway, int, (rows,); pairs within are not looked for.
 
@@ -93,12 +93,15 @@ def near_duplicates(thumbnails: np.ndarray, hashes: np.ndarray, together: np.nda
         (left, right): int64 arrays of rows, left < right, ordered.
     """
     rows = np.flatnonzero(spread(thumbnails) >= PLAIN)
-    queries = cropped_hashes(thumbnails[rows]).ravel()
+    queries = np.empty((len(CROPS), len(rows)), dtype=np.uint64)
+    for place in batches(np.arange(len(rows)), THUMBNAILS_AT_ONCE):
+        queries[:, place] = cropped_hashes(thumbnails[rows[place]])
     parts = [np.empty((0, 3), dtype=np.int64)]
-    for query, match in close_hashes(queries, hashes[rows], RADIUS):
-        crop, left = np.divmod(query, len(rows))
-        wanted = together[rows[left]] != together[rows[match]]
-        parts.append(np.stack([rows[left[wanted]], rows[match[wanted]], crop[wanted]], axis=1))
+    for crop, hashed in enumerate(queries):  # one by one: the tables of all at once would fill the memory
+        for left, match in close_hashes(hashed, hashes[rows], RADIUS):
+            wanted = together[rows[left]] != together[rows[match]]
+            both = (rows[left[wanted]], rows[match[wanted]])
+            parts.append(np.stack([*both, np.full(len(both[0]), crop)], axis=1))
     candidates = np.concatenate(parts)
     same = _confirmed(thumbnails, candidates)
     pairs = np.unique(np.sort(candidates[same, :2], axis=1), axis=0)

@@ -11,7 +11,15 @@ from components import outputs
 from components.dataset import LABELS, SPLITS, Dataset, DatasetWriter, batches
 from components.errors import InputError
 from components.preprocessing.certificate import certify
-from components.preprocessing.clean import NO_LINKS, Cleaned, Frames, clean, rejections_of, require_both_labels
+from components.preprocessing.clean import (
+    NO_LINKS,
+    Cleaned,
+    Frames,
+    Thumbnails,
+    clean,
+    rejections_of,
+    require_both_labels,
+)
 from components.preprocessing.confounds import AuditPolicy, refusal
 from components.preprocessing.confounds import audit as audit_confounds
 from components.preprocessing.duplicates import name_groups
@@ -70,6 +78,7 @@ def preprocess(
 
     confounds = audit_confounds(
         joined.placed(rows, group, splits),
+        Thumbnails(joined.thumbnails, rows),
         lambda chosen: joined.views(rows[chosen]),
         joined.card["delivery"],
         policy,
@@ -116,7 +125,7 @@ def _place(
         require_both_labels(joined.column("label")[rows])
         group = name_groups(cleaned.component, joined.column("content_sha256"))[rows]
         splits = _split_rows(joined, rows, group, cleaned.given[rows], hold_out, shares, seed)
-        certificate, missed = certify(joined.placed(rows, group, splits))
+        certificate, missed = certify(joined.placed(rows, group, splits), Thumbnails(joined.thumbnails, rows))
         if not len(missed):
             break
         known = (np.concatenate([known[0], rows[missed[:, 0]]]), np.concatenate([known[1], rows[missed[:, 1]]]))
@@ -153,8 +162,9 @@ def _copy(
     parts = list(batches(np.arange(len(rows)), BATCH_ROWS))
     for part in follow(parts, "preprocess", f"batches of {BATCH_ROWS} rows written", len(parts)):
         manifest = joined.placed(rows[part], group[part], splits[part]).to_pylist()
-        for view, row, amount in zip(joined.stored(rows[part]), manifest, weight[part], strict=True):
-            writer.append(view, row | {"weight": float(amount)})
+        columns = (joined.stored(rows[part]), joined.thumbnails[rows[part]], manifest, weight[part])
+        for view, thumbnail, row, amount in zip(*columns, strict=True):
+            writer.append(view, row | {"thumbnail": thumbnail.tobytes(), "weight": float(amount)})
 
 
 def _files(joined: Frames, rows: np.ndarray, cleaned: Cleaned, rejections: list[dict[str, Any]]) -> dict[str, Any]:

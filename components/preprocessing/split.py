@@ -130,10 +130,15 @@ def split_files(
 
 def _strata_of_groups(member: np.ndarray, strata: Sequence[tuple]) -> list[tuple]:
     # The stratum with most of the group's files; of equals the first by name.
-    counts: list[dict[tuple, int]] = [{} for _ in range(member.max() + 1)]
-    for number, stratum in zip(member, strata, strict=True):
-        counts[number][stratum] = counts[number].get(stratum, 0) + 1
-    return [min(count, key=lambda stratum: (-count[stratum], stratum)) for count in counts]
+    names = sorted(set(strata))
+    number = {stratum: place for place, stratum in enumerate(names)}
+    pairs, counts = np.unique(
+        member * len(names) + np.array([number[stratum] for stratum in strata]), return_counts=True
+    )
+    group, stratum = np.divmod(pairs, len(names))
+    order = np.lexsort((stratum, -counts, group))
+    _, first = np.unique(group[order], return_index=True)
+    return [names[place] for place in stratum[order][first]]
 
 
 def _cut(sizes: np.ndarray, want: np.ndarray) -> np.ndarray:

@@ -28,7 +28,9 @@ def test_one_population_delivered_in_two_ways_is_seen_as_it_came_and_fair_after_
         # Both versions of a picture stand in one fold: only how they were delivered separates them.
         group = pa.array([Path(path).stem for path in dataset.column("path")])
         manifest = dataset.manifest.set_column(dataset.manifest.column_names.index("group"), "group", group)
-        found[delivery] = audit(manifest, dataset.views, dataset.card["delivery"], AuditPolicy())
+        found[delivery] = audit(
+            manifest, np.concatenate(list(dataset.thumbnails())), dataset.views, dataset.card["delivery"], AuditPolicy()
+        )
     before, after = ({test["name"]: test for test in result["tests"]} for result in found.values())
     assert before["metadata"]["auc"] >= 0.9
     assert before["traces"]["auc"] >= 0.9
