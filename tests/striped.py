@@ -1,4 +1,4 @@
-"""A tiny dataset that a network learns in an epoch: noise is real, and the same with stripes is fake."""
+"""A tiny dataset, noise that is real and the same with stripes that is fake, and a tiny network that can learn it."""
 
 from pathlib import Path
 
@@ -23,3 +23,17 @@ def write_dataset(directory: Path, labels=(0, 1), rows: int = 24) -> Path:
             writer.append(views.clip(0, 255).astype("uint8"), row | {"label": label, "split": split, "weight": 1.0})
         writer.card.update(view=f"crops{SIZE}x{VIEWS}", sampling="even:8", delivery="as-is", note="made in a test")
     return directory
+
+
+def network():
+    """Return three small blocks and a head, named as training names them."""
+    import keras
+    from keras import layers
+
+    pixels = keras.Input((SIZE, SIZE, 3))
+    x = layers.Rescaling(1 / 20, offset=-5.0)(pixels)
+    for number in range(3):
+        x = layers.Conv2D(8, 3, 2, use_bias=False, name=f"block_{number}_conv")(x)
+        x = layers.ReLU(name=f"block_{number}_relu")(layers.BatchNormalization(name=f"block_{number}_norm")(x))
+    features = layers.Identity(name="head_features")(layers.GlobalAveragePooling2D(name="head_pool")(x))
+    return keras.Model(pixels, layers.Dense(1, kernel_initializer="zeros", name="head_logit")(features))

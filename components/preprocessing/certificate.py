@@ -6,7 +6,6 @@ their detail, all pairs, as matrix products; what correlates is aligned and judg
 Psarakis 2008).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -22,10 +21,6 @@ PROVEN = 0.97  # correlation after alignment: different faces reach 0.95
 PLAIN = 4.0  # gray levels, standard deviation: below it there is nothing to compare
 BLOCK = 2048
 HELD = 8 * BLOCK  # rows of a split that are kept as floats, 66 MB
-SHORT = 31  # axes along which a pair is first compared
-HELD_BY_AXES = 0.8  # share of the power of the details that the axes must hold
-FEW = 0.02  # share of pairs above which looking again at single ones would take longer
-ROUNDING = 1e-3
 NAMED = 20
 # Left, top, right and bottom shares of a side that a copy may have lost.
 LOST = [(0, 0, 0, 0), (0.025,) * 4, (0.05,) * 4, *((x, y, 0.05 - x, 0.05 - y) for x in (0, 0.05) for y in (0, 0.05))]
@@ -101,76 +96,26 @@ def _near_pairs(thumbnails: Any, split: np.ndarray) -> tuple[list[tuple[int, int
 
 
 def _suspects(thumbnails: Any, rows: np.ndarray, split: np.ndarray) -> set[tuple[int, int]]:
-    # Every row of a split with every row of the splits before it, in blocks that fit the memory.
+    # Every row of a split with every row of the splits before it, in blocks that fit the memory. Either of two may be
+    # the one that lost its edges, so each is also seen through the windows of LOST.
     windows = [_window(lost) for lost in LOST]
     leaks: set[tuple[int, int]] = set()
     for number in range(1, len(SPLITS)):
         later, earlier = rows[split[rows] == number], rows[split[rows] < number]
-        axes = _axes(_detail(thumbnails[_some(earlier)], windows[0])) if len(earlier) else None
         for start in range(0, len(later), HELD):
-            held = [_Seen(thumbnails[block], windows, axes) for block in _blocks(later[start : start + HELD])]
-            for block in _blocks(earlier):
-                seen = _Seen(thumbnails[block], windows, axes)
-                at = start
-                for side in held:
-                    one, other = side.alike(seen)
-                    pairs = np.sort(np.stack([later[at + one], block[other]], axis=1), axis=1)
+            blocks = _blocks(later[start : start + HELD])
+            held = [(block, [_detail(thumbnails[block], window) for window in windows]) for block in blocks]
+            for other in _blocks(earlier):
+                others = [_detail(thumbnails[other], window) for window in windows]
+                for block, sides in held:
+                    best = sides[0] @ others[0].T
+                    for side, seen in zip(sides[1:], others[1:], strict=True):
+                        np.maximum(best, side @ others[0].T, out=best)
+                        np.maximum(best, sides[0] @ seen.T, out=best)
+                    one, two = np.nonzero(best >= SUSPECT)
+                    pairs = np.sort(np.stack([block[one], other[two]], axis=1), axis=1)
                     leaks |= {(int(a), int(b)) for a, b in pairs}
-                    at += len(side)
     return leaks
-
-
-class _Seen:
-    # Some rows as they are correlated: either of two may be the one that lost its edges, so each is also seen through
-    # the windows of LOST.
-
-    def __init__(self, thumbnails: np.ndarray, windows: list[np.ndarray], axes: np.ndarray | None):
-        self.details = [_detail(thumbnails, window) for window in windows]
-        self.short = None if axes is None else [_shortened(detail, axes) for detail in self.details]
-
-    def __len__(self) -> int:
-        return len(self.details[0])
-
-    def alike(self, other: "_Seen") -> tuple[np.ndarray, np.ndarray]:
-        """Return the places of all pairs of a row here and another one there that correlate to SUSPECT or more."""
-        if self.short is not None and other.short is not None:
-            bound = _best(self.short, other.short, np.matmul)
-            one, two = np.nonzero(bound >= SUSPECT - ROUNDING)
-            if len(one) <= FEW * bound.size:
-                best = _best([part[one] for part in self.details], [part[two] for part in other.details], _pairwise)
-                return one[best >= SUSPECT], two[best >= SUSPECT]
-        one, two = np.nonzero(_best(self.details, other.details, np.matmul) >= SUSPECT)
-        return one, two
-
-
-def _best(sides: list[np.ndarray], others: list[np.ndarray], product: Callable) -> np.ndarray:
-    best = product(sides[0], others[0].T)
-    for side, other in zip(sides[1:], others[1:], strict=True):
-        np.maximum(best, product(side, others[0].T), out=best)
-        np.maximum(best, product(sides[0], other.T), out=best)
-    return best
-
-
-def _pairwise(side: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.einsum("rp,pr->r", side, other)
-
-
-def _some(rows: np.ndarray) -> np.ndarray:
-    return rows[np.unique(np.linspace(0, len(rows) - 1, BLOCK).astype(int))]
-
-
-def _axes(details: np.ndarray) -> np.ndarray | None:
-    # The principal axes of some details, (SMALL * SMALL, SHORT); None where they hold too little to rule pairs out by.
-    power, axes = np.linalg.eigh(details.T @ details / len(details))
-    return axes[:, -SHORT:] if power[-SHORT:].sum() >= HELD_BY_AXES else None
-
-
-def _shortened(detail: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    # What lies along the axes, and the length of the rest: by Cauchy and Schwarz the product of two such is never less
-    # than the correlation, so a pair whose product is below SUSPECT needs no second look.
-    along = detail @ axes
-    rest = np.sqrt(np.maximum(0, 1 - np.square(along).sum(axis=1, keepdims=True)))
-    return np.concatenate([along, rest], axis=1)
 
 
 def _blocks(values: np.ndarray) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Near-duplicates, the way from media to a dataset, and how the work grows with the media."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -7,27 +8,30 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
-from components.dataset import Dataset
+from components.dataset import LABELS, Dataset, DatasetWriter
 from components.extraction.extract import extract
 from components.media.ffmpeg import ffmpeg_executable
-from components.preprocessing.duplicates import close_hashes
+from components.preprocessing.duplicates import close_hashes, cropped_hashes
 from components.preprocessing.preprocess import preprocess
 
 HASHES = 20_000
 COMPARED = 40  # hashes that the plain loop compares with all others; the rest of its time is in proportion
 RADIUS = 10
-SMALL, LARGE = 1_000, 10_000
+SMALL, LARGE, MANY = 1_000, 10_000, 100_000
+AT_ONCE = 4096
 
 
 def rows(media: Path | None, work: Path) -> Iterator[dict]:
-    """Measure the search of hashes, the whole way on real media, and the growth from 1,000 to 10,000 pictures."""
+    """Measure the search of hashes, the way of real media, and the growth with pictures, and with rows alone."""
     yield _search()
     if media is not None:
         yield _whole(media, work)
     yield _growth(work)
+    yield _rows(work)
 
 
 def _search() -> dict:
@@ -149,3 +153,56 @@ def _growth(work: Path) -> dict:
         goal="<= 10.5x, peak <= 1 GB",
         met=large <= 10.5 * small and memory <= 1024,
     )
+
+
+PREPARED = """
+import resource, sys, time
+from components.preprocessing.preprocess import preprocess
+frames, dataset, report = sys.argv[1:]
+start = time.process_time()
+preprocess([frames], dataset, report=report)
+print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def _rows(work: Path) -> dict:
+    measured = {}
+    for amount in (LARGE, MANY):
+        frames = _synthetic(work / f"rows{amount}", amount)
+        command = [sys.executable, "-c", PREPARED, str(frames), str(work / "placed"), str(work / "placed.html")]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        measured[amount] = [float(value) for value in output.split()]
+        shutil.rmtree(frames)
+    (small, few), (large, many) = measured[LARGE], measured[MANY]
+    at_million = many + (many - few) / (MANY - LARGE) * (1_000_000 - MANY)
+    # What compares all with all grows with the square of the rows, and takes most of the time of the larger set.
+    hours = large * (1_000_000 / MANY) ** 2 / 3600
+    return dict(
+        name=f"{MANY:,} rows against {LARGE:,}, preprocessing alone",
+        baseline=f"{LARGE:,}: {small:.0f} s of processor, peak {few:.0f} MB",
+        ours=f"{large:.0f} s, peak {many:.0f} MB; 1,000,000 by extrapolation {at_million / 1024:.1f} GB, {hours:.1f} h",
+        ratio=large / small,
+        goal="1,000,000 in <= 4 GB",
+        met=at_million <= 4096,
+    )
+
+
+def _synthetic(directory: Path, amount: int) -> Path:
+    """Write a frames dataset of pictures that are all different, of both labels, their views tiny."""
+    random = np.random.default_rng(0)
+    with DatasetWriter(directory, (1, 16, 16, 3)) as writer:
+        writer.card.update(view="crops16x1", sampling="even:8", delivery="as-is", media="made")
+        for start in range(0, amount, AT_ONCE):
+            coarse = random.integers(0, 256, (min(AT_ONCE, amount - start), 12, 12), dtype=np.uint8)
+            thumbnails = np.stack([cv2.resize(one, (32, 32), interpolation=cv2.INTER_CUBIC) for one in coarse])
+            views = np.stack([cv2.resize(one, (16, 16)) for one in coarse])[:, None, ..., None].repeat(3, axis=-1)
+            for number, perceptual_hash in enumerate(cropped_hashes(thumbnails)[0], start):
+                label = number % 2
+                sha = hashlib.sha256(str(number).encode()).hexdigest()
+                entry = dict(content_sha256=sha, pixel_sha256=sha[::-1], group=sha, label=label, kind="picture")
+                entry |= dict(path=f"{LABELS[label]}/{number:08}.jpg", source=f"source-{number % 7}", format="JPEG")
+                entry |= dict(width=512 + number % 300, height=512, bytes=10_000 + number % 5000, codec="", split="")
+                entry |= dict(has_exif=False, perceptual_hash=int(perceptual_hash), weight=1.0)
+                entry["thumbnail"] = thumbnails[number - start].tobytes()
+                writer.append(views[number - start], entry)
+    return directory

@@ -274,22 +274,13 @@ backend, dataset, work = sys.argv[1:]
 import keras
 import numpy as np
 from pathlib import Path
-from keras import layers
+from striped import network as built
 if backend == "tensorflow":
     import tensorflow as tf
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
 from components.dataset import Dataset
 from components.training import devices, model, phases, train
-
-def built():
-    pixels = keras.Input((32, 32, 3))
-    x = layers.Rescaling(1 / 20, offset=-5.0)(pixels)
-    for number in range(3):
-        x = layers.Conv2D(8, 3, 2, use_bias=False, name=f"block_{number}_conv")(x)
-        x = layers.ReLU(name=f"block_{number}_relu")(layers.BatchNormalization(name=f"block_{number}_norm")(x))
-    features = layers.Identity(name="head_features")(layers.GlobalAveragePooling2D(name="head_pool")(x))
-    return keras.Model(pixels, layers.Dense(1, kernel_initializer="zeros", name="head_logit")(features))
 
 def run(team, name, **settings):
     wanted = train.Settings(
@@ -323,7 +314,8 @@ print("done")
 def test_two_devices_learn_what_one_does(place, backend, tmp_path):
     """A network of three small blocks: how the devices share a batch does not depend on its layers."""
     pytest.importorskip(backend, reason="jax is in the dev extra")
-    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     command = [sys.executable, "-c", TEAM, backend, place / "dataset", tmp_path]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
