@@ -225,7 +225,9 @@ def test_a_home_that_cannot_be_written(tiny_media, quick, tmp_path):
     [("MLFLOW_TRACKING_URI", "http://127.0.0.1:9"), ("MONGODB_URI", "mongodb://127.0.0.1:9/x")],
 )
 def test_a_server_that_does_not_answer_is_reported_before_any_work(variable, address, tiny_media, quick, tmp_path):
-    done = ai_vs_real("run", tiny_media, *quick, home=tmp_path / "home", **{variable: address})
+    done = ai_vs_real(
+        "run", tiny_media, *quick, home=tmp_path / "home", AI_VS_REAL_SERVER_TIMEOUT_S="3", **{variable: address}
+    )
     assert done.returncode == 2
     assert variable in done.stderr.strip().splitlines()[-1]
     assert "extract" not in done.stderr
