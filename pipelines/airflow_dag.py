@@ -125,7 +125,7 @@ def ai_vs_real_training() -> None:
     retried: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=RETRY_S)}
 
     @task(**retried)
-    def preprocess(params: Any = None, run_id: str = "") -> str:
+    def preprocess(params: Any = None, run_id: Any = None) -> str:
         """Extract the views of the media, clean and split them; return the directory of the dataset."""
         place = directory_of(run_id)
         media = params["media"]
@@ -137,14 +137,14 @@ def ai_vs_real_training() -> None:
         return str(place / "dataset")
 
     @task(**retried)
-    def train(dataset: str, params: Any = None, run_id: str = "") -> str:
+    def train(dataset: str, params: Any = None, run_id: Any = None) -> str:
         """Train a detector on the dataset; return its directory."""
         model = directory_of(run_id) / "model"
         stage(params, "train", dataset, "--output", model)
         return str(model)
 
     @task(**retried)
-    def evaluate(model: str, dataset: str, params: Any = None, run_id: str = "") -> str:
+    def evaluate(model: str, dataset: str, params: Any = None, run_id: Any = None) -> str:
         """Judge the detector beside the champion; return the evaluation."""
         place = directory_of(run_id) / "evaluation"
         stage(params, "evaluate", model, dataset, "--output", place)
