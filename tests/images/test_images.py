@@ -140,6 +140,7 @@ def test_the_pixels_in_an_image_are_those_outside(name, fixtures):  # noqa: F811
     assert inside_.splitlines() == outside.stdout.splitlines()
 
 
+@pytest.mark.timeout(1200)  # two whole runs
 def test_the_pipeline_runs_in_the_images_as_it_does_outside(tiny_media, tmp_path):
     """The same YAML, the same media: the same dataset and the same decision."""
     quick = ["--view", "resize32", "--recipe", "plain", "--backbone", "mobilenetv2", "--weights", "none"]
