@@ -11,7 +11,8 @@ find . -type f '(' -name '*.pyi' -o -name '*.pyx' -o -name '*.pxi' -o -name '*.p
 for package in matplotlib numpy pandas pyarrow scipy sklearn; do
   [ ! -d "$package" ] || find "$package" -type d -name tests -prune -exec rm -rf {} +
 done
-rm -rf numpy/f2py numpy/_core/include pyarrow/include pyarrow/src tensorflow/include openvino/include openvino/cmake c2pa/libs/*.rlib c2pa/libs/*.d
+[ -d scipy ] || rm -rf numpy/f2py  # scipy takes every name of numpy, this one too
+rm -rf numpy/_core/include pyarrow/include pyarrow/src tensorflow/include openvino/include openvino/cmake c2pa/libs/*.rlib c2pa/libs/*.d
 rm -f pyarrow/*flight* pyarrow/_azurefs.* pyarrow/_gcsfs.* pyarrow/_hdfs.* pyarrow/_orc.* pyarrow/_s3fs.* pyarrow/_substrait.* \
   pyarrow/libarrow_python*.so pyarrow/*.so.*.*.*
 for part in intel_gpu_plugin intel_npu_plugin auto_plugin auto_batch_plugin hetero_plugin c onnx_frontend paddle_frontend \
