@@ -255,7 +255,7 @@ def check_archive(path: Path) -> None:
         RecursionError,
         zipfile.BadZipFile,
         EOFError,
-        NotImplementedError,
+        NotImplementedError,  # from zipfile, for a compression that it does not know
         zlib.error,
     ) as error:
         raise _unfit(directory, f"model.keras cannot be read ({type(error).__name__})") from error

@@ -16,7 +16,7 @@ import numpy as np
 from components.progress import follow
 from components.runtime import backbone_features
 from components.training.data import Batches
-from components.training.workers import ALONE, Workers, discard
+from components.training.workers import ALONE, Workers
 
 
 class Activations:
@@ -71,7 +71,7 @@ def compute(
     """
     names = [f"{number}.npy" for number in range(len(tensors))]
     if not workers.all(directory.is_dir()):
-        discard(directory)
+        shutil.rmtree(directory, ignore_errors=True)  # of a part of the workers: all of them make it anew
         part = directory.with_name(f".{directory.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)

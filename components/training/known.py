@@ -1,5 +1,6 @@
 """What is fitted on a trained network's features: calibration, abstention band and familiarity."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -23,16 +24,17 @@ def fit(
         network: The trained network.
         dataset: What it was trained on.
         features: Of the rows of "train" and "validation", and as "train_logits" and "validation_logits" what the head
-            says of them, as far as training kept them: see `of_rows`.
+            says of them, see `of_rows`; empty where training kept none.
         seed: Of the degradations that are drawn where the dataset keeps no tiers.
 
     Returns:
         Entries for the card, and the familiarity.
     """
-    computed = {
-        name: (features[name], features[f"{name}_logits"]) if name in features else of_rows(network, dataset, name)
-        for name in _SPLITS
-    }
+    if features:
+        computed = {name: (features[name], features[f"{name}_logits"]) for name in _SPLITS}
+    else:
+        compute = backbone_features(network, [network.get_layer("head_features").output, network.outputs[0]])
+        computed = {name: of_rows(compute, dataset, name) for name in _SPLITS}
     units = {name: units_of(dataset, dataset.rows(name)) for name in _SPLITS}
     known, held = (_of_units(dataset, units[name], name, computed[name][0]) for name in _SPLITS)
     logits = None
@@ -50,13 +52,19 @@ def fit(
 _SPLITS = ("train", "validation")
 
 
-def of_rows(network: keras.Model, dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
+def of_rows(
+    compute: Callable[[np.ndarray], list[np.ndarray]], dataset: Dataset, split: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute what the head reads of the rows of a split and what it says, the means over their views, in every tier.
+
+    Args:
+        compute: From pixels to features and logits, as `runtime.backbone_features` returns it.
+        dataset: Where the rows are.
+        split: Its name.
 
     Returns:
         Features, float32, (tiers, rows, features), and logits, float32, (tiers, rows).
     """
-    compute = backbone_features(network, [network.get_layer("head_features").output, network.outputs[0]])
     rows, features, logits = dataset.rows(split), [], []
     for tier in dataset.tiers:
         read, said = [], []

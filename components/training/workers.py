@@ -11,7 +11,6 @@ they exchange is a sum over them of a flat array, by the same collective operati
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,9 +153,13 @@ class Workers:
 
         try:
             yield
-        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-            raise self._lost(error) from error
-        except (tf.errors.InternalError, tf.errors.DeadlineExceededError) as error:
+        except (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.InternalError,
+            tf.errors.DeadlineExceededError,
+        ) as error:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> RuntimeError:
@@ -304,8 +307,3 @@ def metrics_of(model: keras.Model, workers: Workers) -> dict[str, float]:
 def work_of(work: Path, workers: Workers) -> Path:
     """Return where a worker keeps its own files, beside the chief's if their volume is the same."""
     return work if workers.chief else work.with_name(f"{work.name}-{workers.index}")
-
-
-def discard(directory: Path) -> None:
-    """Remove what a part of the workers has kept, for all of them to make it anew."""
-    shutil.rmtree(directory, ignore_errors=True)
