@@ -1,5 +1,7 @@
 """Fitting: one phase of training with its callbacks, and its progress for a person."""
 
+import contextlib
+import ctypes
 import json
 import os
 import time
@@ -81,7 +83,7 @@ def fit(
                 validation_data=validation,
                 initial_epoch=first,
                 epochs=epochs,
-                callbacks=[*workers_of.callbacks(workers), progress, saver, stopper, slower, state],
+                callbacks=[*workers_of.callbacks(workers), _Memory(), progress, saver, stopper, slower, state],
                 verbose=0,
                 shuffle=False,
             )
@@ -144,6 +146,24 @@ class _State(keras.callbacks.Callback):
         part = self.file.with_suffix(".part.npz")
         np.savez(part, allow_pickle=False, state=np.array(json.dumps(state, default=float)), **arrays)
         os.replace(part, self.file)
+
+
+class _Memory(keras.callbacks.Callback):
+    """Lets the C library keep what is freed, for the next step to take.
+
+    TensorFlow's generator dataset, by which Keras feeds batches, has glibc give back all above 128 KiB
+    (tensorflow/core/kernels/data/generator_dataset_op.cc, from 2.21 on). Each step then has its pages given and zeroed
+    anew: an epoch of EfficientNetB0 from scratch, 96 pixels, on two cores, takes 23 s in place of 8 s.
+    """
+
+    TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 0:  # the dataset is made by now
+            with contextlib.suppress(OSError, AttributeError):  # another C library
+                library = ctypes.CDLL(None)
+                library.mallopt(self.TRIM_THRESHOLD, 1 << 30)
+                library.mallopt(self.MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
 
 
 class _Progress(keras.callbacks.Callback):
