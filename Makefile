@@ -13,7 +13,7 @@ run: compile ## Train, judge and register on MEDIA, or on the sample set, by the
 
 .PHONY: test
 test: install ## Run every test that needs no server, browser or cluster; the last line is the coverage
-	$(RUN)/pytest -n 2 --dist loadfile -m "not servers" --cov --cov-report= tests
+	$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not servers" --cov --cov-report= tests
 	@echo "coverage: $$($(RUN)/coverage report --format=total) % of components and pipelines"
 
 .PHONY: test-servers

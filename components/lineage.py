@@ -64,7 +64,7 @@ def of_model(records: Records, name: str, which: str = registry.CHAMPION) -> dic
             "backbone": card.get("backbone", ""),
         },
         "pipeline": {
-            "run": pipeline.get("_id", ""),
+            "run": pipeline.get("_id") or training.get("pipeline_run", ""),
             "digest": pipeline.get("pipeline_digest") or training.get("pipeline_digest", ""),
             "images": pipeline.get("images") or training.get("images", []),
             "arguments": pipeline.get("arguments", {}),

@@ -83,6 +83,7 @@ COLLECTIONS: Mapping[str, Collection] = {
             "card": Field(TABLE, "the detector's card"),
             "pipeline_digest": Field(TEXT, "of the compiled pipeline, from its first line"),
             "images": Field(LIST, "the images that the steps ran in; empty where they were processes"),
+            "pipeline_run": Field(TEXT, "of a training in a pod, Kubeflow's id of the run that it was a step of"),
             **_DIGESTS,
             **_REVISION,
         },

@@ -15,7 +15,8 @@ from components.errors import InputError
 
 COMMIT, BRANCH = "GIT_COMMIT", "GIT_BRANCH"
 POLICY = "AI_VS_REAL_PROMOTE_DIRTY"  # where a detector made by uncommitted code may be promoted
-PIPELINE, IMAGES = "AI_VS_REAL_PIPELINE_DIGEST", "AI_VS_REAL_PIPELINE_IMAGES"  # which the compiled pipeline sets
+# Which the compiled pipeline sets in a pod.
+PIPELINE, IMAGES, RUN = "AI_VS_REAL_PIPELINE_DIGEST", "AI_VS_REAL_PIPELINE_IMAGES", "AI_VS_REAL_PIPELINE_RUN"
 POLICIES = ("local", "never", "always")  # the first is the default: on a machine of one's own, not on a cluster
 _CLUSTER = "KUBERNETES_SERVICE_HOST"  # which Kubernetes sets in every pod
 _DIRTY = "-dirty"
@@ -73,15 +74,20 @@ def revision(directory: Path = Path(__file__).parent) -> Revision:
 
 
 def cluster_pipeline() -> dict[str, Any]:
-    """Return the pipeline that this step is of: its digest and images, as a record of a run has them.
+    """Return the pipeline that this step is of: its digest, images and run, as a record of a training has them.
 
     Returns:
-        `pipeline_digest` and `images`; nothing outside of a cluster, where the run's own record says it.
+        `pipeline_digest`, `images` and `pipeline_run`, Kubeflow's id of the run; nothing outside of a cluster, where
+        the run's own record says it.
     """
     if not os.environ.get(_CLUSTER) or not os.environ.get(PIPELINE):
         return {}
     images = os.environ.get(IMAGES, "")
-    return {"pipeline_digest": os.environ[PIPELINE], "images": images.split(",") if images else []}
+    return {
+        "pipeline_digest": os.environ[PIPELINE],
+        "images": images.split(",") if images else [],
+        "pipeline_run": os.environ.get(RUN, ""),
+    }
 
 
 def of_document(document: Any) -> Revision:

@@ -165,8 +165,9 @@ _SETTINGS = (
     ),
     Setting(
         "fine_tune_epochs", -1, "Training", ("train",), "COUNT",
-        "Number of epochs of phase 2, the last layers unfrozen; -1 for the recipe's own: plain 10, deep 0.",
-        "Recipes differ in whether phase 2 gains anything.",
+        "Number of epochs of phase 2, the last layers unfrozen; -1 for the recipe's own: plain 10, or 0 "
+        "where epochs is 1; deep 0.",
+        "Recipes differ in whether phase 2 gains anything, and a single epoch is asked for to see a run through.",
         minimum=-1, maximum=10000, brief="of phase 2; -1 for the recipe's own",
     ),
     Setting(

@@ -23,6 +23,15 @@ from pipelines.local import sample
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Files of a few long tests. They begin first, for a worker that is left with one at the end keeps the others waiting.
+LONG = ("test_pipeline_run.py", "test_run_from_version.py", "test_train.py", "test_servers_that_fail.py")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Begin with the files whose tests are long, in the order of `LONG`."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real media beside the project, where there is one."""

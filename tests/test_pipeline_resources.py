@@ -193,6 +193,12 @@ def test_a_cluster_may_do_without_a_volume(compile_with):
     assert compiled.tasks()["train"]["inputs"]["parameters"]["work"] == {"runtimeValue": {"constant": ""}}
 
 
+def test_a_training_is_given_the_id_of_its_run_by_its_pod(compiled):
+    # SetPodMetadataLabels of kubeflow/pipelines, backend/src/apiserver/template/argo_template.go
+    (entry,) = compiled.placed("train")["fieldPathAsEnv"]
+    assert entry == {"name": "AI_VS_REAL_PIPELINE_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}
+
+
 def test_a_training_is_given_the_digest_and_the_images_of_its_pipeline(compile_with, tmp_path):
     compiled = compile_with("registry: host/team\ntag: abc\n")
     environment = {

@@ -36,8 +36,8 @@ def train(
         weights: Weights that training starts from: imagenet, none (from scratch), or a weights file of the backbone.
         recipe: What the head reads: deep, features of all depths; plain, the top alone, and --view is resize256.
         epochs: Number of epochs of phase 1, the backbone frozen; of the only phase where weights is none.
-        fine_tune_epochs: Number of epochs of phase 2, the last layers unfrozen; -1 for the recipe's own: plain 10, deep
-            0.
+        fine_tune_epochs: Number of epochs of phase 2, the last layers unfrozen; -1 for the recipe's own: plain 10, or 0
+            where epochs is 1; deep 0.
         unfreeze_layers: Number of last layers that phase 2 trains, rounded out to whole blocks.
         batch_size: Number of views in a training step.
         learning_rate: Learning rate of phase 1; phase 2 has the recipe's own.

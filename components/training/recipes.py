@@ -68,16 +68,17 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of training with the recipe's own values in the place of those below 0.
 
     Args:
-        settings: By name, with recipe, weights, fine_tune_epochs, training_degradations, consistency and draws.
+        settings: By name, with recipe, weights, epochs, fine_tune_epochs, training_degradations, consistency and draws.
 
     Raises:
         InputError: The settings contradict each other.
     """
     own = recipe_for(settings["recipe"], settings["weights"])
     values = dict(settings)
-    for name in ("fine_tune_epochs", "training_degradations"):
-        if values[name] < 0:
-            values[name] = getattr(own, name)
+    if values["fine_tune_epochs"] < 0:
+        values["fine_tune_epochs"] = own.fine_tune_epochs if values["epochs"] > 1 else 0  # one epoch is one epoch
+    if values["training_degradations"] < 0:
+        values["training_degradations"] = own.training_degradations
     if values["consistency"] and not (own.solved and values["training_degradations"] and values["draws"] > 1):
         raise InputError(
             f"consistency is {values['consistency']:g}; it needs the recipe deep, pretrained weights, "

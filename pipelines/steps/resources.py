@@ -20,13 +20,14 @@ from kfp import dsl, kubernetes
 from components import containers
 from components.containers import VERSION
 from components.errors import InputError
-from components.revision import IMAGES, PIPELINE
+from components.revision import IMAGES, PIPELINE, RUN
 
 USER = 10001  # of the images; see images/*/Dockerfile
 CONFIG = "ai-vs-real-config"  # names that manifests/base declares
 MLFLOW_SECRET = "ai-vs-real-mlflow"
 MONGODB_SECRET = "ai-vs-real-mongodb"
 SPOT = "cloud.google.com/gke-spot"
+RUN_LABEL = "metadata.labels['pipeline/runid']"  # Kubeflow labels every pod of a run with the run's id
 WAIT_S = 60  # before the second attempt at a step; twice as long before each further one
 OWN_DIGEST = "the digest of this pipeline"  # in whose place compilation writes it
 QUEUE_S = 86400  # for which attempts may wait for a free node, all together
@@ -297,6 +298,7 @@ def place(task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
     if step == "train":  # whose card says what made the detector
         task.set_env_variable(PIPELINE, OWN_DIGEST)
         task.set_env_variable(IMAGES, ",".join(here.image(name) for name in containers.IMAGES))
+        kubernetes.use_field_path_as_env(task, RUN, RUN_LABEL)
     gpus = {"train": here.accelerators, "evaluate": here.evaluation_accelerators}
     return on_gpu(task, gpus[step], here) if gpus.get(step) else task
 

@@ -41,7 +41,8 @@ def two_models(registry_home, tmp_path):
             shared = {"digest": digest, "dataset_digest": dataset, "data_version": f"version{number}"}
             run = {"_id": f"mlflow{number}", "type": "training", "card": card, "revision": revision, **shared}
             if number == 1:  # on a cluster, where no record of a pipeline is kept
-                records.put("runs", run | {"pipeline_digest": "q" * 64, "images": ["host/training:7"]})
+                made_by = {"pipeline_digest": "q" * 64, "images": ["host/training:7"], "pipeline_run": "4d9c"}
+                records.put("runs", run | made_by)
             else:
                 records.put("runs", run)
                 records.put("runs", {"_id": f"run{number}", "type": "pipeline", "pipeline_digest": "p" * 64, **shared})
@@ -69,7 +70,7 @@ def test_a_model_is_traced_to_its_media(two_models, tmp_path):
     of_cluster = of_model(two_models, "m", "1")
     assert of_cluster["data"]["version"] == "version1"
     steps = dict(model_in_words(of_cluster))
-    assert (steps["pipeline"], steps["images"]) == ("q" * 64, "host/training:7")
+    assert (steps["pipeline"], steps["images"]) == (f"{'q' * 64}, run 4d9c", "host/training:7")
     with pytest.raises(InputError, match="it has 2 @champion, 1"):
         of_model(two_models, "m", "shadow")
     write_page(tmp_path / "lineage.html", found)

@@ -74,4 +74,6 @@ def test_a_pod_knows_its_pipeline_and_a_process_here_does_not_claim_one(monkeypa
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert cluster_pipeline() == {}
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert cluster_pipeline() == {"pipeline_digest": "d" * 64, "images": ["host/a:1", "host/b:1"]}
+    monkeypatch.setenv("AI_VS_REAL_PIPELINE_RUN", "4d9c")
+    made_by = {"pipeline_digest": "d" * 64, "images": ["host/a:1", "host/b:1"], "pipeline_run": "4d9c"}
+    assert cluster_pipeline() == made_by

@@ -126,7 +126,7 @@ def test_a_detector_whose_export_answers_otherwise_is_refused(tmp_path):
     card = runtime.export(directory, model, units())
     runtime.verify(directory, card)
     entry = runtime._compare(
-        other, runtime._compiled(runtime._core().read_model(directory / "runtime.xml")), card, units()
+        other, runtime._Compiled(runtime._core().read_model(directory / "runtime.xml")), card, units()
     )
     assert not entry["holds"]
     assert entry["largest_difference"] > runtime.LARGEST_DIFFERENCE

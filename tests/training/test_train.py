@@ -245,6 +245,22 @@ def test_settings_that_make_no_sense_are_refused(name, values):
         train.Settings(**values)
 
 
+@pytest.mark.parametrize(
+    ("asked", "phase_2"),
+    [
+        ({"recipe": "plain"}, 10),
+        ({"recipe": "deep"}, 0),
+        ({"recipe": "plain", "epochs": 1}, 0),
+        ({"recipe": "plain", "epochs": 1, "fine_tune_epochs": 3}, 3),
+        ({"recipe": "plain", "weights": "none"}, 0),
+    ],
+)
+def test_phase_2_has_as_many_epochs_as_asked_for_or_as_the_recipe_has_and_none_after_a_single_epoch(asked, phase_2):
+    from components.training import train
+
+    assert train.Settings(**asked).fine_tune_epochs == phase_2
+
+
 def test_mixed_precision_learns_the_same_and_leaves_a_float32_detector(place):
     from components.detector import Detector
     from components.training import train
