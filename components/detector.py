@@ -7,6 +7,7 @@ calibration, versions, digests. The directory is written under a temporary name 
 
 import hashlib
 import json
+import lzma
 import math
 import zipfile
 import zlib
@@ -249,15 +250,8 @@ def check_archive(path: Path) -> None:
                 config = json.loads(file.read(CONFIG_BYTES + 1))
     except InputError:
         raise
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-        zipfile.BadZipFile,
-        EOFError,
-        NotImplementedError,  # from zipfile, for a compression that it does not know
-        zlib.error,
-    ) as error:
+    # RuntimeError is that of encrypted entries, of unknown compression, and of a configuration nested too deeply.
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise _unfit(directory, f"model.keras cannot be read ({type(error).__name__})") from error
     for part in _objects(config):
         if "class_name" in part:

@@ -418,7 +418,7 @@ class _Compiled:
             # OpenVINO's queue with callbacks is a tenth faster, and was seen to deadlock when it was released.
             request.infer([np.ascontiguousarray(view[None], self._kind)])
             for place, array in enumerate(whole):
-                array[number] = request.get_output_tensor(place).data.reshape(array.shape[1:])
+                array[number] = request.get_output_tensor(place).data[0]
         return whole
 
 

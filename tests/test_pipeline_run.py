@@ -1,5 +1,6 @@
 """The compiled pipeline on this machine, as a user runs it: the console command as a process of its own."""
 
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from tiny import write_pictures
 
 from components.records import open_records
 from pipelines.local import sample
+from pipelines.local.engine import _Console, _redirected
 
 SMALL = ["--view", "resize32", "--backbone", "mobilenetv2", "--weights", "none", "--json"]
 
@@ -103,6 +105,19 @@ def test_the_run_is_in_the_records(first, monkeypatch):
     record = open_records().get("runs", result["_id"])
     assert record["outcome"] == "completed"
     assert record["decision"] == result["decision"]
+
+
+def test_two_steps_at_a_time_leave_print_as_it_was():
+    from kfp.local.logging_utils import indented_print
+
+    one, other, own = indented_print(), indented_print(), print
+    with _redirected(_Console(io.StringIO(), say=print)):
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        other.__exit__(None, None, None)
+        assert print is not own, "kfp puts back what it found first; the engine need not"
+    assert print is own
 
 
 def test_an_unchanged_run_does_no_work(first, media, quick):

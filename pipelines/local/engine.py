@@ -1,5 +1,6 @@
 """Where the steps run: on this machine, by the compiled pipeline itself."""
 
+import builtins
 import contextlib
 import dataclasses
 import hashlib
@@ -144,13 +145,14 @@ def _cause(console: "_Console", steps: "_Steps", log: Path) -> Exception:
 def _redirected(console: "_Console"):
     # kfp.local prints to standard output, which here belongs to the caller's one JSON document.
     logger, handler = logging.getLogger(), logging.StreamHandler(console)
-    level = logger.level
+    level, own_print = logger.level, builtins.print
     logger.addHandler(handler)  # without one, the first error that kfp logs makes Python add its own to standard error
     with contextlib.redirect_stdout(console), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Task .* no effect in the current local runner", UserWarning)
         try:
             yield
         finally:
+            builtins.print = own_print  # two steps at a time can each put back the other's, which indents all it prints
             logger.setLevel(level)
             logger.removeHandler(handler)
             console.flush()
