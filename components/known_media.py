@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.dataset import LABELS, Dataset
@@ -47,14 +48,15 @@ def write(directory: str | Path, dataset: Dataset) -> None:
     """
     chosen = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
     columns = {
-        "perceptual_hash": pa.array(dataset.column("perceptual_hash")[chosen].astype("uint64")),
+        "perceptual_hash": dataset.manifest["perceptual_hash"].take(chosen),
         "path": pa.array(dataset.column("path")[chosen]).dictionary_encode(),
         "label": pa.array([LABELS[label] for label in dataset.column("label")[chosen]]).dictionary_encode(),
         "source": pa.array(dataset.column("source")[chosen]).dictionary_encode(),
         "split": pa.array(dataset.column("split")[chosen]).dictionary_encode(),
     }
     part = Path(directory) / f".{FILE}.part"
-    pq.write_table(pa.table(columns), part, compression="zstd")
+    hashed = pa.table(columns).filter(pc.field("perceptual_hash").is_valid())  # a plain tree's rows may have none
+    pq.write_table(hashed, part, compression="zstd")
     part.replace(Path(directory) / FILE)
 
 

@@ -7,6 +7,7 @@ each time augmented anew, and training reads what came out from a memory map.
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,35 @@ def size_of(tensors: list[Any], samples: int) -> int:
     return samples * sum(4 * int(np.prod(tensor.shape[1:])) for tensor in tensors)
 
 
+class Lower:
+    """The part of a network from some of its tensors to others, by the light runtime where that can compute it.
+
+    It is converted when it is first called; whoever computes twice with one calls it for both.
+
+    Args:
+        inputs: The tensors from which it computes.
+        tensors: The tensors that it computes.
+    """
+
+    def __init__(self, inputs: Any, tensors: list[Any]):
+        self.tensors = tensors
+        self._network = keras.Model(inputs, tensors)
+
+    def __call__(self, batch: Any) -> list[np.ndarray]:
+        """Compute each tensor of one batch: an array, or a list of one for each input."""
+        single = len(self._network.inputs) == 1 and isinstance(batch, list)
+        outputs = self._forward(batch[0] if single else batch)
+        return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+    @cached_property
+    def _forward(self) -> Callable[[Any], Any]:
+        # The runtime computes networks of one input.
+        return backbone_features(self._network) if len(self._network.inputs) == 1 else self._network.predict_on_batch
+
+
 def compute(
     directory: Path,
-    inputs: Any,
-    tensors: list[Any],
+    lower: Lower,
     draws: int,
     samples: int,
     batches: Callable[[int], Iterator],
@@ -57,11 +83,10 @@ def compute(
 
     Args:
         directory: Where they shall lie; appears when it is whole.
-        inputs: The tensors from which they are computed.
-        tensors: The tensors to keep.
+        lower: Computes the tensors to keep.
         draws: How many times the samples are gone through.
         samples: In one draw.
-        batches: From the number of a draw to its batches for `inputs`, in the order of the samples.
+        batches: From the number of a draw to its batches for `lower`, in the order of the samples.
         workers: Whose parts of the batches these are; each is then given the activations of all.
         batch_size: Samples in a whole batch but the last of a draw, where there are several workers.
 
@@ -69,7 +94,7 @@ def compute(
         Sample i of draw d is at place d * samples + i. Float32 in any precision of the network, as the head reads
         it; NumPy's format has no bfloat16.
     """
-    names = [f"{number}.npy" for number in range(len(tensors))]
+    names = [f"{number}.npy" for number in range(len(lower.tensors))]
     if not workers.all(directory.is_dir()):
         shutil.rmtree(directory, ignore_errors=True)  # of a part of the workers: all of them make it anew
         part = directory.with_name(f".{directory.name}.part")
@@ -77,17 +102,13 @@ def compute(
         part.mkdir(parents=True)
         arrays = [
             np.lib.format.open_memmap(part / name, "w+", "float32", (draws * samples, *tensor.shape[1:]))
-            for name, tensor in zip(names, tensors, strict=True)
+            for name, tensor in zip(names, lower.tensors, strict=True)
         ]
-        lower = keras.Model(inputs, tensors)
-        alone = len(lower.inputs) == 1  # the runtime computes networks of one input
-        forward = backbone_features(lower) if alone else lower.predict_on_batch
         every = (batch for draw in range(draws) for batch in batches(draw))
         start = 0
         for batch in every:
-            outputs = forward(batch[0] if alone and isinstance(batch, list) else batch)
             count = min(batch_size, samples - start % samples)
-            for array, output in zip(arrays, outputs if isinstance(outputs, list | tuple) else [outputs], strict=True):
+            for array, output in zip(arrays, lower(batch), strict=True):
                 values = workers.gather(np.asarray(output), count)
                 count = len(values)
                 array[start : start + count] = values
@@ -98,9 +119,7 @@ def compute(
     return Activations(directory, names)
 
 
-def from_pixels(
-    directory: Path, network: keras.Model, tensors: list[Any], source: Batches, draws: int, what: str
-) -> Activations:
+def from_pixels(directory: Path, lower: Lower, source: Batches, draws: int, what: str) -> Activations:
     """Compute the activations of the views of `source`, in their own order, epoch by epoch for its augmentation."""
 
     def batches(draw: int) -> Iterator[np.ndarray]:
@@ -111,7 +130,7 @@ def from_pixels(
         yield from follow(own, "train", f"batches of {what}", len(parts))
 
     together, size = source.together, source.batch_size
-    return compute(directory, network.inputs, tensors, draws, source.samples, batches, together, size)
+    return compute(directory, lower, draws, source.samples, batches, together, size)
 
 
 class CachedBatches(keras.utils.PyDataset):

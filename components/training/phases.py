@@ -144,9 +144,10 @@ class Phases:
         return needed <= room
 
     def _keep(self, tensors: list[Any], draws: int) -> tuple[cache.Activations, cache.Activations]:
+        lower = cache.Lower(self.network.inputs, tensors)
         return (
-            cache.from_pixels(self.work / "train", self.network, tensors, self.train, draws, "training views"),
-            cache.from_pixels(self.work / "validation", self.network, tensors, self.validation, 1, "validation views"),
+            cache.from_pixels(self.work / "train", lower, self.train, draws, "training views"),
+            cache.from_pixels(self.work / "validation", lower, self.validation, 1, "validation views"),
         )
 
     def _head(self, low: list[Any], kept: tuple | None, draws: int) -> None:
@@ -155,36 +156,35 @@ class Phases:
             return
         if kept and self.wanted.fine_tune_epochs:
             high = model.boundary(self.network)
+            lower = cache.Lower(low, high)
             pairs = zip(("train", "validation"), kept, (self.train, self.validation), strict=True)
-            kept = tuple(
-                self._raise(f"{name}-head", low, high, activations, source) for name, activations, source in pairs
-            )
+            kept = tuple(self._raise(f"{name}-head", lower, activations, source) for name, activations, source in pairs)
             low = high
         self._fit("head", self.wanted.epochs, low, kept, draws)
 
-    def _raise(
-        self, name: str, low: list, high: list, kept: cache.Activations, source: data.Batches
-    ) -> cache.Activations:
-        """Compute the activations at `high` from those kept at `low`."""
+    def _raise(self, name: str, lower: cache.Lower, kept: cache.Activations, source: data.Batches) -> cache.Activations:
+        """Compute activations from kept ones, which are the inputs of `lower`."""
         count = len(kept.arrays[0])
 
         def batches(_: int) -> Any:
             for start in range(0, count, source.batch_size):
                 yield [array[start : start + source.batch_size] for array in kept.arrays]
 
-        return cache.compute(self.work / name, low, high, 1, count, batches)
+        return cache.compute(self.work / name, lower, 1, count, batches)
 
     def _solve(self, low: list[Any], kept: tuple | None, draws: int) -> None:
         began = time.monotonic()
         features = [self.network.get_layer("head_features").output]
         conditions = len(self.rows.tiers)
         if kept and self.wanted.fine_tune_epochs:
-            train = self._raise("train-head", low, features, kept[0], self.train)
-            validation = self._raise("validation-head", low, features, kept[1], self.validation)
+            lower = cache.Lower(low, features)
+            train = self._raise("train-head", lower, kept[0], self.train)
+            validation = self._raise("validation-head", lower, kept[1], self.validation)
             conditions = 1
         else:
+            lower = cache.Lower(self.network.inputs, features)
             train, validation = (
-                cache.from_pixels(self.work / f"{name}-head", self.network, features, source, count, f"{name} views")
+                cache.from_pixels(self.work / f"{name}-head", lower, source, count, f"{name} views")
                 for name, source, count in (("train", self.train, draws), ("validation", self.validation, conditions))
             )
         self.validation.begin_epoch(0)
