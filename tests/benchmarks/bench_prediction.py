@@ -4,7 +4,6 @@ The media are made here: what matters is the work, not what is seen. The backbon
 fresh ones, which compute as long.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -185,14 +184,21 @@ def _cold(backbone: str, work: Path, picture: Path) -> Iterator[dict]:
     }
 
 
+# A process inherits its parent's largest resident memory, which is this one's: a small one stands between.
+MEASURED = """
+import resource, subprocess, sys, time
+
+started = time.perf_counter()
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 def _process(command: list[str], place: Path) -> tuple[float, float]:
     """Return the seconds and the largest resident memory, MB, of a process."""
-    started = time.perf_counter()
-    with open(os.devnull, "w") as nowhere:
-        process = subprocess.Popen(command, cwd=place, stdout=nowhere, stderr=nowhere)
-        _, status, used = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, command
-    return time.perf_counter() - started, used.ru_maxrss / 1000
+    printed = subprocess.check_output([sys.executable, "-c", MEASURED, *command], cwd=place, text=True)
+    seconds, kilobytes = printed.split()
+    return float(seconds), int(kilobytes) / 1000
 
 
 def _intervals() -> dict:
