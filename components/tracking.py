@@ -5,6 +5,7 @@ secrets. Files of a run are read and written where its store is now, not where M
 a run home can be moved and copied.
 """
 
+import errno
 import logging
 import os
 import re
@@ -114,7 +115,10 @@ def ask(function: Callable[..., Any], *given: Any, seconds: float = 0.0, **named
         kinds = {"RESOURCE_DOES_NOT_EXIST": MissingError, "RESOURCE_ALREADY_EXISTS": ExistsError}
         kind = kinds.get(getattr(error, "error_code", ""), servers.ServerError)
         cause = redact((str(error).strip() or type(error).__name__).splitlines()[0])
-        raise kind(f"MLflow at {public_uri()} failed: {cause}; check MLFLOW_TRACKING_URI") from safe_cause(error)
+        # By its number from a file system, by its words from SQLite.
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in cause
+        remedy = "free space there" if full else "check MLFLOW_TRACKING_URI"
+        raise kind(f"MLflow at {public_uri()} failed: {cause}; {remedy}") from safe_cause(error)
 
 
 def upload(run: Any, files: Mapping[str, Path]) -> None:

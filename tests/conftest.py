@@ -15,6 +15,7 @@ from servers import (  # noqa: F401 (fixtures)
     registry_home,
     silent_address,
 )
+from small_disk import small_disk  # noqa: F401 (a fixture)
 from tiny import write_pictures
 
 from pipelines.local import sample

@@ -1,8 +1,5 @@
 """A disk that is full in the middle of work: one line, nothing half there, and a repeat that completes."""
 
-import shutil
-import subprocess
-
 import pytest
 
 from components.dataset import Dataset
@@ -13,35 +10,8 @@ from pipelines.commands.main import main
 pytestmark = pytest.mark.servers  # mounts a file system of its own, and starts the readers' processes
 
 
-class SmallDisk:
-    """A file system of a stated size."""
-
-    def __init__(self, place):
-        self.place = place
-        self.place.mkdir()
-        self.sudo = [] if not self._mount([]) else ["sudo", "-n"]
-        if self.sudo and (shutil.which("sudo") is None or self._mount(self.sudo)):
-            pytest.skip("needs the right to mount a file system in memory")
-
-    def _mount(self, sudo):
-        command = [*sudo, "mount", "-t", "tmpfs", "-o", "size=300k,mode=777", "tmpfs", str(self.place)]
-        return subprocess.run(command, capture_output=True).returncode
-
-    def enlarge(self):
-        subprocess.run([*self.sudo, "mount", "-o", "remount,size=64m", str(self.place)], check=True)
-
-    def close(self):
-        subprocess.run([*self.sudo, "umount", str(self.place)], check=True)
-
-
-@pytest.fixture
-def disk(tmp_path):
-    made = SmallDisk(tmp_path / "disk")
-    yield made
-    made.close()
-
-
-def test_an_ingest_that_no_longer_fits_leaves_nothing_and_is_repeated(disk, home, tiny_media, capsys):
+def test_an_ingest_that_no_longer_fits_leaves_nothing_and_is_repeated(small_disk, home, tiny_media, capsys):
+    disk = small_disk("300k")
     command = ["extract", str(tiny_media), "--output", str(disk.place / "frames"), "--view", "resize48"]
     assert main(command) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ai-vs-real: ")]
@@ -55,8 +25,9 @@ def test_an_ingest_that_no_longer_fits_leaves_nothing_and_is_repeated(disk, home
 
 
 def test_records_that_no_longer_fit_are_repeated_without_gaps_and_doubles(
-    disk, home, tiny_media, tmp_path, capsys, monkeypatch
+    small_disk, home, tiny_media, tmp_path, capsys, monkeypatch
 ):
+    disk = small_disk("300k")
     extract(str(tiny_media), tmp_path / "frames", view="resize32")
     monkeypatch.setenv("AI_VS_REAL_HOME", str(disk.place))
     with open_records() as records:
