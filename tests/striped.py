@@ -1,5 +1,6 @@
 """A tiny dataset, noise that is real and the same with stripes that is fake, and a tiny network that can learn it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +38,32 @@ def network():
         x = layers.ReLU(name=f"block_{number}_relu")(layers.BatchNormalization(name=f"block_{number}_norm")(x))
     features = layers.Identity(name="head_features")(layers.GlobalAveragePooling2D(name="head_pool")(x))
     return keras.Model(pixels, layers.Dense(1, kernel_initializer="zeros", name="head_logit")(features))
+
+
+def small(include_top: bool = False, weights: None = None, input_tensor=None, input_shape=(SIZE, SIZE, 3)):
+    """Build four small blocks as keras.applications builds its networks: what training does does not depend on how deep
+    they are, but a network of 150 layers takes ten times as long to trace and to convert.
+    """
+    import keras
+    from keras import layers
+
+    x = keras.Input(input_shape) if input_tensor is None else input_tensor
+    (pixels,) = keras.utils.get_source_inputs(x)
+    for number, width in enumerate((8, 16, 24, 32)):
+        x = layers.Conv2D(width, 3, 2, padding="same", use_bias=False, name=f"block_{number}_conv")(x)
+        x = layers.BatchNormalization(name=f"block_{number}_norm")(x)
+        x = layers.ReLU(name=f"block_{number}_relu")(x)
+    return keras.Model(pixels, x)
+
+
+def register() -> None:
+    """Make `small` a backbone that can be asked for, by the name of "small"."""
+    import keras
+
+    from components.settings import SETTINGS
+    from components.training.backbones import BACKBONES, Backbone
+
+    keras.applications.Small = small
+    BACKBONES["small"] = Backbone("Small", "signed", "", "", small().count_params())
+    asked = SETTINGS["backbone"]
+    SETTINGS["backbone"] = replace(asked, choices=(*asked.choices, "small"))

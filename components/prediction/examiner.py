@@ -162,13 +162,15 @@ class Examiner:
         return rows, sampling, self._after_deliveries(path, sampling, rows, clip) if delivery_test else {}
 
     def _look(self, path: str | Path) -> tuple[list["_Row"], Sampling]:
-        """Score a picture, or a video's keyframes; where these decide nothing, the frames as in training."""
+        """Score a picture, or a video's keyframes; where these do not clearly decide, the frames as in training."""
         rows = list(self._rows(path, KEYFRAMES))
         if rows[0].about["kind"] == "picture" or str(self._sampling) == str(KEYFRAMES):
             return rows, KEYFRAMES
         if len(rows) >= ENOUGH_KEYFRAMES:
-            probability = self._probability(np.array([row.logits[0] for row in rows]), clip=True)
-            if verdict_of(self.card, probability) != UNSURE:
+            logits = np.array([row.logits[0] for row in rows])
+            error = logits.std(ddof=1) / np.sqrt(len(logits))  # of their mean: other frames would move it by as much
+            answers = {verdict_of(self.card, self._probability(logits + by, clip=True)) for by in (-error, 0, error)}
+            if len(answers) == 1 and UNSURE not in answers:
                 return rows, KEYFRAMES
         return list(self._rows(path, self._sampling)), self._sampling
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from components import known_media
+from components.media.ffmpeg import ffmpeg_executable
 from components.prediction.examiner import DELIVERIES, Examiner
 
 
@@ -61,6 +63,16 @@ def test_a_clip_is_answered_with_a_timeline_and_its_suspicious_part(examiner, as
     assert [moment.probability > 0.5 for moment in answer.timeline] == [False, False, True, True]
     (segment,) = answer.segments
     assert 0.8 <= segment.start_s <= 1.2 < segment.end_s
+
+
+@pytest.mark.parametrize(("brightness", "sampling"), [("220", "keyframes:16"), ("if(mod(N,2),90,250)", "even:4")])
+def test_keyframes_decide_alone_only_where_other_frames_would_hardly_change_it(
+    brightness, sampling, examiner, tmp_path
+):
+    scene = f"color=s=64x64:r=10:d=1,geq=lum='{brightness}':cb=128:cr=128"
+    command = [ffmpeg_executable(), "-v", "error", "-f", "lavfi", "-i", scene, "-c:v", "libx264", "-g", "1"]
+    subprocess.run([*command, tmp_path / "clip.mp4"], check=True)
+    assert examiner.examine(tmp_path / "clip.mp4").receipt["sampling"] == sampling
 
 
 def test_limits_are_those_of_the_kind_of_file(brightness_detector, asked_media):
