@@ -438,7 +438,10 @@ class MongoRecords(Records):
             for name, collection in COLLECTIONS.items():
                 for keys in ([("at", -1)], *([(field, 1), ("at", -1)] for field in collection.indexes)):
                     self._database[name].create_index(keys)
-            self._database[STORE].replace_one({"_id": "schema"}, {"_id": "schema", "version": SCHEMA}, upsert=True)
+        # Of two upserts at a time of what is not there yet one may fail; an insert says so, and can be followed up.
+        mark = self._database[STORE]
+        if there := self._insert(mark, [{"_id": "schema", "version": SCHEMA}]):
+            self._replace(mark, there)
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
