@@ -1,7 +1,10 @@
 """A tiny dataset, noise that is real and the same with stripes that is fake, and a tiny network that can learn it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -56,14 +59,16 @@ def small(include_top: bool = False, weights: None = None, input_tensor=None, in
     return keras.Model(pixels, x)
 
 
-def register() -> None:
-    """Make `small` a backbone that can be asked for, by the name of "small"."""
+@contextmanager
+def small_backbone() -> Iterator[None]:
+    """Let `small` be asked for as a backbone, by the name of "small"."""
     import keras
 
     from components.settings import SETTINGS
     from components.training.backbones import BACKBONES, Backbone
 
-    keras.applications.Small = small
-    BACKBONES["small"] = Backbone("Small", "signed", "", "", small().count_params())
-    asked = SETTINGS["backbone"]
-    SETTINGS["backbone"] = replace(asked, choices=(*asked.choices, "small"))
+    kind = Backbone("Small", "signed", "", "", small().count_params())
+    asked = replace(SETTINGS["backbone"], choices=(*SETTINGS["backbone"].choices, "small"))
+    known = patch.object(keras.applications, "Small", small, create=True)
+    with known, patch.dict(BACKBONES, small=kind), patch.dict(SETTINGS, backbone=asked):
+        yield

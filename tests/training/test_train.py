@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from striped import SIZE, register, write_dataset
+from striped import SIZE, small_backbone, write_dataset
 
 from components.dataset import Dataset
 from components.errors import InputError
@@ -25,14 +25,16 @@ def place(tmp_path_factory):
 
     from components.training import model
 
-    register()
-    noise = np.random.default_rng(3).uniform(-1, 1, (64, 32, 32, 3)).astype("float32")
-    for backbone, constructor in (("small", "Small"), ("mobilenetv2", "MobileNetV2")):
-        keras.utils.set_random_seed(3)
-        made = getattr(keras.applications, constructor)(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
-        model.re_estimate_statistics(made, iter([noise]))  # or a fresh network fades out with depth
-        made.save_weights(place / f"{backbone}.weights.h5")
-    return place
+    with small_backbone():
+        noise = np.random.default_rng(3).uniform(-1, 1, (64, 32, 32, 3)).astype("float32")
+        for backbone, constructor in (("small", "Small"), ("mobilenetv2", "MobileNetV2")):
+            keras.utils.set_random_seed(3)
+            made = getattr(keras.applications, constructor)(
+                include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)
+            )
+            model.re_estimate_statistics(made, iter([noise]))  # or a fresh network fades out with depth
+            made.save_weights(place / f"{backbone}.weights.h5")
+        yield place
 
 
 @pytest.fixture(autouse=True)
@@ -105,8 +107,8 @@ def test_the_run_is_in_mlflow_with_a_value_for_every_epoch(trained):
 def test_a_killed_run_goes_on_to_the_same_detector(place, trained):
     """Ctrl-C in phase 1, then SIGKILL in phase 2, then to the end: as the run that nobody disturbed."""
     code = (
-        "import striped; striped.register(); from components.training import train;"
-        f"card = train.train({str(place / 'dataset')!r}, {str(place / 'killed')!r}, **{settings(place)!r});"
+        "import striped\nfrom components.training import train\nwith striped.small_backbone():\n"
+        f"  card = train.train({str(place / 'dataset')!r}, {str(place / 'killed')!r}, **{settings(place)!r})\n"
         "print('digest', card['digest'])"
     )
 
