@@ -1,5 +1,6 @@
 """Where a run leaves what it makes, on a machine without servers: one directory, the run home."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -8,6 +9,8 @@ from components.errors import InputError
 from components.progress import say
 
 VARIABLE = "AI_VS_REAL_HOME"
+# What a file system answers where nothing can be written.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def place() -> Path:

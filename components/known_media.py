@@ -55,7 +55,7 @@ def write(directory: str | Path, dataset: Dataset) -> None:
         "split": pa.array(dataset.column("split")[chosen]).dictionary_encode(),
     }
     part = Path(directory) / f".{FILE}.part"
-    hashed = pa.table(columns).filter(pc.field("perceptual_hash").is_valid())  # a plain tree's rows may have none
+    hashed = pa.table(columns).filter(pc.field("perceptual_hash").is_valid())  # not every row has one
     pq.write_table(hashed, part, compression="zstd")
     part.replace(Path(directory) / FILE)
 

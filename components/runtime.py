@@ -258,19 +258,19 @@ def verdict_of(card: Mapping[str, Any], probability: float) -> str:
     return "fake" if probability >= band["high"] else "real"
 
 
-def backbone_features(model: Any, tensors: Sequence[Any] | None = None) -> Callable[[np.ndarray], list[np.ndarray]]:
+def backbone_features(model: Any, tensors: Sequence[Any] | None = None) -> Callable[[Any], list[np.ndarray]]:
     """Return a function from pixels to what a Keras model computes of them at some tensors, by the light runtime.
 
     For the frozen part of a network in training, where a processor computes it faster than TensorFlow does. Where the
-    runtime cannot take over (another backend of Keras than TensorFlow, a GPU, another precision than float32) Keras
-    computes.
+    runtime cannot take over (another backend of Keras than TensorFlow, a GPU, another precision than float32, several
+    inputs) Keras computes.
 
     Args:
         model: From pixels, float32, (batch, size, size, 3), to anything.
         tensors: Of the model's graph; its outputs if not given.
 
     Returns:
-        A function from float32 pixels, (batch, size, size, 3), to a float32 array for each tensor.
+        A function from the model's input, or the list of them, to a float32 array for each tensor.
     """
     import keras
 
@@ -285,7 +285,7 @@ def backbone_features(model: Any, tensors: Sequence[Any] | None = None) -> Calla
 def _takes_over(model: Any) -> bool:
     import keras
 
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or len(model.inputs) > 1:
         return False
     import tensorflow as tf
 

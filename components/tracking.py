@@ -96,6 +96,7 @@ def ask(function: Callable[..., Any], *given: Any, seconds: float = 0.0, **named
     Raises:
         MissingError: There is no such thing.
         ExistsError: There is such a thing already.
+        InputError: A disk on this side is full, or may not be written.
         ServerError: Any other error of MLflow's, or no answer in time.
     """
     from mlflow.exceptions import MlflowException
@@ -112,13 +113,15 @@ def ask(function: Callable[..., Any], *given: Any, seconds: float = 0.0, **named
             f"{servers.VARIABLE} to wait longer"
         ) from None
     except (MlflowException, SQLAlchemyError, OSError) as error:
+        if getattr(error, "errno", None) in home.UNWRITABLE:
+            blocked = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy, its target
+            raise home.unwritable(Path(blocked or home.place()), error) from safe_cause(error)
+        if (file := database()) and (full := "database or disk is full") in str(error):  # SQLite's words
+            raise home.unwritable(file, OSError(errno.ENOSPC, full)) from safe_cause(error)
         kinds = {"RESOURCE_DOES_NOT_EXIST": MissingError, "RESOURCE_ALREADY_EXISTS": ExistsError}
         kind = kinds.get(getattr(error, "error_code", ""), servers.ServerError)
         cause = redact((str(error).strip() or type(error).__name__).splitlines()[0])
-        # By its number from a file system, by its words from SQLite.
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in cause
-        remedy = "free space there" if full else "check MLFLOW_TRACKING_URI"
-        raise kind(f"MLflow at {public_uri()} failed: {cause}; {remedy}") from safe_cause(error)
+        raise kind(f"MLflow at {public_uri()} failed: {cause}; check MLFLOW_TRACKING_URI") from safe_cause(error)
 
 
 def upload(run: Any, files: Mapping[str, Path]) -> None:

@@ -30,22 +30,41 @@ def write_dataset(directory: Path, labels=(0, 1), rows: int = 24) -> Path:
 
 
 def network():
-    """Return three small blocks and a head, named as training names them."""
+    """Return the small backbone with a head, named as training names it."""
     import keras
     from keras import layers
 
     pixels = keras.Input((SIZE, SIZE, 3))
-    x = layers.Rescaling(1 / 20, offset=-5.0)(pixels)
-    for number in range(3):
-        x = layers.Conv2D(8, 3, 2, use_bias=False, name=f"block_{number}_conv")(x)
-        x = layers.ReLU(name=f"block_{number}_relu")(layers.BatchNormalization(name=f"block_{number}_norm")(x))
-    features = layers.Identity(name="head_features")(layers.GlobalAveragePooling2D(name="head_pool")(x))
+    top = small(input_tensor=layers.Rescaling(1 / 20, offset=-5.0)(pixels)).output
+    features = layers.Identity(name="head_features")(layers.GlobalAveragePooling2D(name="head_pool")(top))
     return keras.Model(pixels, layers.Dense(1, kernel_initializer="zeros", name="head_logit")(features))
 
 
+def write_weights(path: Path, constructor: str = "MobileNetV2", seed: int = 3) -> Path:
+    """Write drawn weights of a backbone, its statistics such that a picture still counts at its top.
+
+    Args:
+        path: Of the file, .weights.h5.
+        constructor: A name of keras.applications.
+        seed: Of the weights.
+    """
+    import keras
+
+    from components.training import model
+
+    keras.utils.set_random_seed(seed)
+    made = getattr(keras.applications, constructor)(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
+    noise = np.random.default_rng(3).uniform(-1, 1, (64, SIZE, SIZE, 3)).astype("float32")
+    model.re_estimate_statistics(made, iter([noise]))  # or a fresh network fades out with depth
+    made.save_weights(path)
+    return path
+
+
 def small(include_top: bool = False, weights: None = None, input_tensor=None, input_shape=(SIZE, SIZE, 3)):
-    """Build four small blocks as keras.applications builds its networks: what training does does not depend on how deep
-    they are, but a network of 150 layers takes ten times as long to trace and to convert.
+    """Build a backbone of four small blocks, as keras.applications builds its networks.
+
+    What training does with a network does not depend on its depth, but one of 150 layers takes ten times as long to
+    trace and to convert.
     """
     import keras
     from keras import layers

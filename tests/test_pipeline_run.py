@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from striped import write_weights
 from tiny import write_pictures
 
 from components.records import open_records
@@ -32,15 +33,7 @@ def ai_vs_real(*arguments, home, **variables):
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """Options of a run whose head learns for an epoch on a drawn, frozen backbone."""
-    import keras
-
-    from components.training.model import re_estimate_statistics
-
-    backbone = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
-    noise = np.random.default_rng(3).uniform(-1, 1, (64, 32, 32, 3)).astype("float32")
-    re_estimate_statistics(backbone, iter([noise]))  # or a fresh network fades out with depth
-    weights = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
-    backbone.save_weights(weights)
+    weights = write_weights(tmp_path_factory.mktemp("weights") / "backbone.weights.h5")
     # One epoch teaches nothing: the gate lets the first detector through so that there is a champion to ask.
     learning = ["--weights", str(weights), "--recipe", "plain", "--epochs", "1", "--fine-tune-epochs", "0"]
     return [*SMALL[:4], *learning, "--gate", "roc_auc+0.9", "--shards", "4", "--json"]

@@ -55,19 +55,15 @@ class Lower:
     """
 
     def __init__(self, inputs: Any, tensors: list[Any]):
-        self.tensors = tensors
-        self._network = keras.Model(inputs, tensors)
+        self.inputs, self.tensors = inputs, tensors
 
     def __call__(self, batch: Any) -> list[np.ndarray]:
         """Compute each tensor of one batch: an array, or a list of one for each input."""
-        single = len(self._network.inputs) == 1 and isinstance(batch, list)
-        outputs = self._forward(batch[0] if single else batch)
-        return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        return self._forward(batch[0] if isinstance(batch, list) and len(batch) == 1 else batch)
 
     @cached_property
-    def _forward(self) -> Callable[[Any], Any]:
-        # The runtime computes networks of one input.
-        return backbone_features(self._network) if len(self._network.inputs) == 1 else self._network.predict_on_batch
+    def _forward(self) -> Callable[[Any], list[np.ndarray]]:
+        return backbone_features(keras.Model(self.inputs, self.tensors))
 
 
 def compute(

@@ -1,7 +1,6 @@
 """The console command `ai-vs-real`: finds the command that is named, runs it, and turns errors into one line."""
 
 import argparse
-import errno
 import importlib
 import io
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from components.errors import InputError
-from components.home import run_home, unwritable
+from components.home import UNWRITABLE, run_home, unwritable
 from components.progress import printable
 from components.redaction import redact, safe_cause
 from pipelines.commands.invocation import called
@@ -47,7 +46,6 @@ COMMANDS = {
     },
 }
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong input, stated in one line, 130 interrupted."
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

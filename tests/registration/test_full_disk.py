@@ -18,7 +18,6 @@ def test_a_detector_that_no_longer_fits_is_not_registered_until_there_is_room(
     disk = small_disk("4m")
     shutil.copy(empty_registry, disk.place / "mlflow.db")
     monkeypatch.setenv("AI_VS_REAL_HOME", str(disk.place))
-    monkeypatch.setenv("TMPDIR", str(disk.place.parent))
     detector = make("first", 1.2)
     wanted = {"model_name": "ai-vs-real", "gate": "roc_auc+0.01,roc_auc>=0.7"}
     disk.fill(but=free)

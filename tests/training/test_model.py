@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from striped import write_weights
 
 from components import source_head
 from components.errors import InputError
@@ -21,13 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    keras.utils.set_random_seed(1)
-    path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
-    made = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
-    noise = np.random.default_rng(3).uniform(-1, 1, (64, 32, 32, 3)).astype("float32")
-    model.re_estimate_statistics(made, iter([noise]))  # or a fresh network fades out with depth
-    made.save_weights(path)
-    return str(path)
+    return str(write_weights(tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5", seed=1))
 
 
 def test_the_last_20_layers_of_b0_are_rounded_out_to_a_whole_block():

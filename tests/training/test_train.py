@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from striped import SIZE, small_backbone, write_dataset
+from striped import SIZE, small_backbone, write_dataset, write_weights
 
 from components.dataset import Dataset
 from components.errors import InputError
@@ -21,19 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("training")
     write_dataset(place / "dataset")
-    import keras
-
-    from components.training import model
-
     with small_backbone():
-        noise = np.random.default_rng(3).uniform(-1, 1, (64, 32, 32, 3)).astype("float32")
-        for backbone, constructor in (("small", "Small"), ("mobilenetv2", "MobileNetV2")):
-            keras.utils.set_random_seed(3)
-            made = getattr(keras.applications, constructor)(
-                include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)
-            )
-            model.re_estimate_statistics(made, iter([noise]))  # or a fresh network fades out with depth
-            made.save_weights(place / f"{backbone}.weights.h5")
+        write_weights(place / "small.weights.h5", "Small")
+        write_weights(place / "mobilenetv2.weights.h5")
         yield place
 
 
@@ -333,7 +323,7 @@ print("done")
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_devices_learn_what_one_does(place, backend, tmp_path):
-    """A network of three small blocks: how the devices share a batch does not depend on its layers."""
+    """A network of small blocks: how the devices share a batch does not depend on its layers."""
     pytest.importorskip(backend, reason="jax is in the dev extra")
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"

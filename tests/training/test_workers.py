@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from striped import write_dataset
+from striped import write_dataset, write_weights
 
 from components.errors import InputError
 from components.training import workers
@@ -131,17 +131,8 @@ def weights(detector: Path) -> dict[str, np.ndarray]:
 @pytest.mark.timeout(900)
 def test_two_workers_learn_what_one_process_does_with_both_their_batches(tmp_path):
     """The head of a detector from end to end, then all of a small network, resumed; and one is lost in the end."""
-    import keras
-
-    from components.training import model
-
     write_dataset(tmp_path / "dataset")
-    keras.utils.set_random_seed(3)
-    backbone = tmp_path / "backbone.weights.h5"
-    made = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
-    noise = np.random.default_rng(3).uniform(-1, 1, (64, 32, 32, 3)).astype("float32")
-    model.re_estimate_statistics(made, iter([noise]))  # or a fresh network fades out with depth
-    made.save_weights(backbone)
+    backbone = write_weights(tmp_path / "backbone.weights.h5")
     hosts = [f"localhost:{port}" for port in free_ports(2)]
     pair = [start(tmp_path, backbone, index, hosts) for index in range(2)]
     (said, progress), (other, _) = (process.communicate(timeout=800) for process in pair)
