@@ -78,8 +78,9 @@ def _files_of(count: int) -> str:
 
 
 def _files(repository: DataRepository, version: str) -> dict[str, File]:
-    with repository.manifest(version) as file:
-        rows = pq.read_table(file, columns=COLUMNS).to_pylist()
+    # In this thread alone: a thread of Arrow that lets go of a Python file while Python ends aborts the process.
+    with repository.manifest(version) as file, pq.ParquetFile(file, pre_buffer=False) as manifest:
+        rows = manifest.read(columns=COLUMNS, use_threads=False).to_pylist()
     return {row["path"]: row for row in rows}
 
 
