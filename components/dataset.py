@@ -164,7 +164,7 @@ class Dataset:
         absent = 0
         with (
             _whole(self.directory),
-            pq.ParquetFile(self.directory / "manifest.parquet", buffer_size=READ_BYTES) as file,
+            pq.ParquetFile(self.directory / "manifest.parquet", buffer_size=READ_BYTES, pre_buffer=False) as file,
         ):
             for part in file.iter_batches(ROWS_AT_ONCE, columns=["thumbnail"]):
                 absent += part.column(0).null_count

@@ -185,7 +185,7 @@ class Kubeflow(ThreadingHTTPServer):
             task_details=[
                 api.V2beta1PipelineTaskDetail(
                     run_id=run_id,
-                    display_name=name,
+                    display_name=name.strip(),  # of one name as often as a loop has items
                     state=state,
                     start_time=f"2026-01-01T00:00:{number:02}Z",
                     child_tasks=[api.PipelineTaskDetailChildTask(pod_name=f"tiny-x-{number}")],

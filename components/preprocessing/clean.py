@@ -20,6 +20,11 @@ GIVEN_RANK = {"test": 0, "validation": 1, "train": 2, "": 3}  # what is nearest 
 ROW_ORDER = ("path", "time_s", "pixel_sha256", "label", "content_sha256")
 
 
+def release_memory() -> None:
+    """Give back to the system what Arrow holds and no table uses: after a sort, more than the table itself."""
+    pa.default_memory_pool().release_unused()
+
+
 class Thumbnails:
     """The thumbnails of some rows, read from the disk as they are asked for.
 
@@ -65,6 +70,10 @@ class Frames:
         self.table = table.take(order)
         self._origin = np.stack(origin, axis=1)[order]
         self.thumbnails = self._thumbnails(order)
+        for dataset in self.datasets:
+            del dataset.manifest  # it is in the table
+        del table
+        release_memory()
 
     def __len__(self) -> int:
         return self.table.num_rows

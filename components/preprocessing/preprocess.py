@@ -18,6 +18,7 @@ from components.preprocessing.clean import (
     Thumbnails,
     clean,
     rejections_of,
+    release_memory,
     require_both_labels,
 )
 from components.preprocessing.confounds import AuditPolicy, refusal
@@ -105,6 +106,7 @@ def preprocess(
         _copy(joined, writer, rows, group, splits, weight)
         for rejection in rejections:
             writer.reject(**rejection)
+    release_memory()
     dataset = Dataset(output)
     record(dataset)
     if report:
@@ -126,6 +128,7 @@ def _place(
         group = name_groups(cleaned.component, joined.column("content_sha256"))[rows]
         splits = _split_rows(joined, rows, group, cleaned.given[rows], hold_out, shares, seed)
         certificate, missed = certify(joined.placed(rows, group, splits), Thumbnails(joined.thumbnails, rows))
+        release_memory()
         if not len(missed):
             break
         known = (np.concatenate([known[0], rows[missed[:, 0]]]), np.concatenate([known[1], rows[missed[:, 1]]]))

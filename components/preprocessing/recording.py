@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.dataset import LABELS, ROWS_AT_ONCE, Dataset
+from components.dataset import LABELS, ROWS_AT_ONCE, Dataset, batches
 from components.records import open_records
 
 COLUMNS = ("label", "kind", "source", "group", "split", "format", "width", "height", "bytes", "content_sha256")
@@ -19,12 +21,16 @@ def record(dataset: Dataset) -> None:
 
 
 def _media(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    rows = dataset.manifest.group_by("path", use_threads=False)  # else there is no first
-    files = rows.aggregate([*((name, "first") for name in COLUMNS), ([], "count_all")])
-    files = files.rename_columns(["path", *COLUMNS, "rows"])
-    rejections = dataset.rejections.filter(pc.invert(pc.is_in(dataset.rejections["path"], files["path"])))
-    for status, table in (("rejected", rejections), ("accepted", files)):
-        for part in table.to_batches(max_chunksize=ROWS_AT_ONCE):
+    manifest = dataset.manifest.select(["path", *COLUMNS])
+    path = manifest["path"].combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first, rows = np.unique(path, return_index=True, return_counts=True)  # a grouped table would be a second one
+    accepted = (
+        manifest.take(first[part]).append_column("rows", pa.array(rows[part]))
+        for part in batches(np.arange(len(first)), ROWS_AT_ONCE)
+    )
+    rejections = dataset.rejections.filter(pc.invert(pc.is_in(dataset.rejections["path"], manifest["path"])))
+    for status, parts in (("rejected", rejections.to_batches(max_chunksize=ROWS_AT_ONCE)), ("accepted", accepted)):
+        for part in parts:
             for entry in part.to_pylist():
                 label = None if entry["label"] is None else LABELS[entry["label"]]
                 kept = {"status": status, "_id": f"{dataset.digest}/{entry['path']}", "dataset": dataset.digest}

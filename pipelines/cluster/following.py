@@ -14,8 +14,12 @@ from pipelines.cluster.kubeflow import FINAL, RUN_LABEL, explained, first_senten
 from pipelines.cluster.kubernetes_api import Kubernetes, waits_for
 
 NODE_NAME = "workflows.argoproj.io/node-name"  # annotation of a pod; workflow/common/common.go of Argo Workflows
-OWN = ("root", "executor")  # nodes that the compiler makes around each step; argocompiler/dag.go, container.go
-ATTEMPT = re.compile(r"\(\d+\)$")
+# Nodes that the compiler makes around the steps; argocompiler/dag.go, container.go.
+OWN = re.compile(r"root|executor|iteration(-item|-iterations)?(-driver)?")
+ATTEMPT = re.compile(r"(\(\d+(:[^)]*)?\))+$")  # of an attempt (0), of an item (0:0), which has attempts too
+# Of the several pods of one step, the state that says most about it comes first.
+GRAVITY = ("FAILED", "RUNNING", "PENDING")
+WAITED = 3  # looks without a change, after which the pods are asked what they wait for, and again and again
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def follow(
         InputError: The server gave no answer for as long as a server may take, or does not know the run.
     """
     steps: dict[str, str] = {}
-    pending: dict[str, int] = {}
+    unchanged: dict[str, int] = {}
+    waits: dict[str, str] = {}
     silent_since: float | None = None
     while True:
         try:
@@ -77,12 +82,17 @@ def follow(
             time.sleep(interval_s)
             continue
         for step, state, message in step_states(run):
-            pending[step] = pending.get(step, 0) + 1 if state == "PENDING" else 0
             if steps.get(step) != state:
-                steps[step] = state
+                steps[step], unchanged[step] = state, 0
                 say(f"{step}: {state.lower()}{': ' + message if message else ''}")
-            elif pending[step] == 3 and (reason := _waits(cluster, pods, run_id, step)):
-                say(f"{step}: waits: {reason}")
+                continue
+            unchanged[step] += 1
+            # A step counts as running from its driver's end on, whatever its pod does.
+            if state in ("RUNNING", "PENDING") and unchanged[step] % WAITED == 0:
+                reason = _waits(cluster, pods, run_id, step)
+                if reason and waits.get(step) != reason:
+                    say(f"{step}: waits: {reason}")
+                waits[step] = reason
         if run.state in FINAL or interval_s is None:
             failures = causes(client, run_id, pods, cluster) if run.state == "FAILED" else []
             message = first_sentence(run.error.message or "") if run.error else ""
@@ -109,19 +119,26 @@ def step_states(run: Any) -> list[tuple[str, str, str]]:
     whole = {task.display_name for task in tasks}
     # The workflow itself is a node too, and the beginning of every other node's id.
     ids = [child.pod_name or "" for task in tasks for child in task.child_tasks or []]
-    own = {*OWN, *(name.rpartition("-")[0] for name in ids)}
+    workflows = {name.rpartition("-")[0] for name in ids}
     states: dict[str, tuple[str, str]] = {}
     for task in sorted(tasks, key=lambda task: str(task.start_time or task.create_time or "")):
         shown = task.display_name or "run"
         name = ATTEMPT.sub("", shown)
         driver = name.endswith("-driver")
-        if not task.state or name in own or (name != shown and name in whole):
+        if not task.state or OWN.fullmatch(name) or name in workflows or (name != shown and name in whole):
             continue
         if driver and task.state != "FAILED":
             continue
+        name = name.removesuffix("-driver")
+        if name in states and _gravity(states[name][0]) < _gravity(task.state):
+            continue  # another item of a loop
         message = first_sentence(task.error.message or "") if task.error else ""
-        states[name.removesuffix("-driver")] = (task.state, message)
+        states[name] = (task.state, message)
     return [(name, state, message) for name, (state, message) in states.items()]
+
+
+def _gravity(state: str) -> int:
+    return GRAVITY.index(state) if state in GRAVITY else len(GRAVITY)
 
 
 def causes(client: Any, run_id: str, pods: str, cluster: Callable[[], Kubernetes | None] = lambda: None) -> list[Cause]:
@@ -149,7 +166,7 @@ def causes(client: Any, run_id: str, pods: str, cluster: Callable[[], Kubernetes
 def step_of(node_name: str) -> str:
     """Return the step of the pipeline that a workflow's node belongs to, from the path that is the node's name."""
     path = [ATTEMPT.sub("", part) for part in node_name.split(".")]
-    steps = [part.removesuffix("-driver") for part in path[1:] if part not in OWN]
+    steps = [step for part in path[1:] if not OWN.fullmatch(step := part.removesuffix("-driver"))]
     return steps[-1] if steps else "root"
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kfp_server_api import V2beta1Run
 from kubeflow_server import Kubeflow
 from kubernetes_server import GPU_TAINT, binaries, eventually
 
-from pipelines.cluster.following import causes
+from pipelines.cluster.following import causes, follow
 from pipelines.cluster.kubeflow import Server
 from pipelines.cluster.kubernetes_api import connect
 from pipelines.commands import submit
@@ -243,6 +244,16 @@ def test_the_cause_of_a_failed_step_names_what_its_pod_waited_for(cluster, kubef
     container = {"name": "main", "image": "tiny", "resources": {"requests": {"cpu": "99"}}}
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}})
     eventually(lambda: cluster.get("pod", "tiny-x-impl-7")["status"].get("conditions"))
+    # While the run lasts, the server says no more than that the step is running.
+    kubeflow.runs["run-1"] = V2beta1Run(run_id="run-1")
+    kubeflow.script = [("RUNNING", {"train": "RUNNING"})] * 5 + [("SUCCEEDED", {"train": "SUCCEEDED"})]
+    said: list[str] = []
+    client = Server(kubeflow.url).connect()
+    api = connect("", "default")
+    follow(client, "", "run-1", pods="default", cluster=lambda: api, interval_s=0.01, say=said.append)
+    assert [line.partition(":")[0::2] for line in said][::2] == [("train", " running"), ("train", " succeeded")]
+    assert said[1].startswith("train: waits: ")
+    assert "Insufficient cpu" in said[1]
     node = {"id": "tiny-x-7", "name": name, "type": "Pod", "phase": "Failed", "templateName": "impl"}
     kubeflow.nodes = {"tiny-x-7": node | {"message": "Step exceeded its deadline"}}
     [cause] = causes(Server(kubeflow.url).connect(), "run-1", "default", lambda: connect("", "default"))

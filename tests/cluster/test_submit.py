@@ -120,6 +120,25 @@ def test_waiting_reports_the_steps_and_returns_the_outcome(kubeflow, compiled, c
     assert document["error"] == ""
 
 
+def test_a_loops_own_nodes_are_no_steps_and_its_items_are_one(kubeflow, compiled, command, capsys):
+    """Names and order are those of a run of two shards on Kubeflow Pipelines 2.17.0 and Argo Workflows 4.0.5."""
+    loop = {
+        **{"for-loop-1": "RUNNING", "for-loop-1(0)": "RUNNING", "iteration-driver(0)": "SUCCEEDED"},
+        **{"iteration-driver": "SUCCEEDED", "iteration-iterations": "RUNNING"},
+        **{"iteration-iterations(0:0)(0)": "RUNNING", "iteration-iterations(0:0)": "RUNNING"},
+        **{"iteration-item-driver": "SUCCEEDED", "iteration-item": "RUNNING", "iteration-item(0)": "RUNNING"},
+    }
+    first, second = {"extract-frames": "RUNNING"}, {" extract-frames": "SUCCEEDED"}
+    ended = {name: "SUCCEEDED" for name in (*loop, *first)}
+    kubeflow.script = [("RUNNING", loop | first | second), ("SUCCEEDED", ended | second)]
+    assert command("gs://bucket/media", "--pipeline", compiled, "--wait") == 0
+    said = [line.split("  ", 1)[1] for line in capsys.readouterr().err.splitlines() if "  " in line]
+    assert said == [
+        *("for-loop-1: running", "extract-frames: running"),
+        *("for-loop-1: succeeded", "extract-frames: succeeded"),
+    ]
+
+
 def node(name, template, message, phase="Error"):
     ended = {"finishedAt": "2026-01-01T00:00:09Z"}
     return {"id": f"tiny-x-{len(name)}", "name": name, "type": "Pod", "phase": phase, "templateName": template} | {
