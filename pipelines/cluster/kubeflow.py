@@ -170,6 +170,8 @@ def _refusal(host: str, error: Any, greeting: bool) -> str:
         return f"{host} does not let us in {said}; set {TOKEN}, or give --token-file, --iap-client or --namespace"
     if error.status in (404, 405, 501) and greeting:
         return f"{host} has no v2beta1 API {said}; Kubeflow Pipelines 2.0 or later is needed: check address and version"
+    if error.status == 404:
+        return f"{host} refused {said}"
     return f"{host} refused {said}; this package is written for Kubeflow Pipelines 2.17: see ai-vs-real doctor"
 
 
