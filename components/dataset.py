@@ -162,6 +162,7 @@ class Dataset:
             InputError: Rows have none.
         """
         absent = 0
+        # Reading ahead, which pyarrow does by default, keeps all that was read until the file is closed.
         with (
             _whole(self.directory),
             pq.ParquetFile(self.directory / "manifest.parquet", buffer_size=READ_BYTES, pre_buffer=False) as file,

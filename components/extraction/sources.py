@@ -297,6 +297,7 @@ def _jsonl_rows(path: Path) -> Iterator[Any]:
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
+    # Reading ahead would keep the whole list in memory.
     for batch in pq.ParquetFile(path, pre_buffer=False).iter_batches(ROWS_AT_ONCE):
         yield from batch.to_pylist()
 

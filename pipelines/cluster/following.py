@@ -81,18 +81,21 @@ def follow(
                 raise
             time.sleep(interval_s)
             continue
+        still = []
         for step, state, message in step_states(run):
             if steps.get(step) != state:
                 steps[step], unchanged[step] = state, 0
                 say(f"{step}: {state.lower()}{': ' + message if message else ''}")
                 continue
             unchanged[step] += 1
-            # A step counts as running from its driver's end on, whatever its pod does.
             if state in ("RUNNING", "PENDING") and unchanged[step] % WAITED == 0:
-                reason = _waits(cluster, pods, run_id, step)
-                if reason and waits.get(step) != reason:
-                    say(f"{step}: waits: {reason}")
-                waits[step] = reason
+                still.append(step)
+        # A step counts as running from its driver's end on, whatever its pod does.
+        reasons = _waiting(_pods(cluster, pods, run_id)) if still else {}
+        for step in still:
+            if (reason := reasons.get(step, "")) and waits.get(step) != reason:
+                say(f"{step}: waits: {reason}")
+            waits[step] = reason
         if run.state in FINAL or interval_s is None:
             failures = causes(client, run_id, pods, cluster) if run.state == "FAILED" else []
             message = first_sentence(run.error.message or "") if run.error else ""
@@ -240,8 +243,7 @@ def _said_of(cluster: Callable[[], Kubernetes | None], namespace: str, pod: Any)
     return said
 
 
-def _waits(cluster: Callable[[], Kubernetes | None], namespace: str, run_id: str, step: str) -> str:
-    for pod in _pods(cluster, namespace, run_id):
-        if step_of((pod.metadata.annotations or {}).get(NODE_NAME, "")) == step and (reason := waits_for(pod)):
-            return reason
-    return ""
+def _waiting(pods: Sequence[Any]) -> dict[str, str]:
+    # What each step waits for that has a pod which does.
+    found = ((step_of((pod.metadata.annotations or {}).get(NODE_NAME, "")), waits_for(pod)) for pod in pods)
+    return {step: reason for step, reason in found if reason}

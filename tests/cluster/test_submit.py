@@ -121,7 +121,7 @@ def test_waiting_reports_the_steps_and_returns_the_outcome(kubeflow, compiled, c
 
 
 def test_a_loops_own_nodes_are_no_steps_and_its_items_are_one(kubeflow, compiled, command, capsys):
-    """Names and order are those of a run of two shards on Kubeflow Pipelines 2.17.0 and Argo Workflows 4.0.5."""
+    """Nodes are named as Kubeflow Pipelines 2.17.0 and Argo Workflows 4.0.5 name them; one of two items ended."""
     loop = {
         **{"for-loop-1": "RUNNING", "for-loop-1(0)": "RUNNING", "iteration-driver(0)": "SUCCEEDED"},
         **{"iteration-driver": "SUCCEEDED", "iteration-iterations": "RUNNING"},
