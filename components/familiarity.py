@@ -172,19 +172,27 @@ class _Space:
         return signals, logits_of_scores(scores, self.head.labels) > 0
 
 
-def fit(known: np.ndarray, train: "Units", validation: np.ndarray, held: "Units", lost: float = LOST) -> Familiarity:
+def fit(
+    known: np.ndarray,
+    source: np.ndarray,
+    label: np.ndarray,
+    validation: np.ndarray,
+    held: "Units",
+    lost: float = LOST,
+) -> Familiarity:
     """Fit what familiar is.
 
     Args:
         known: Features of the training files, each the mean over a file's views, (conditions, files, features).
-        train: The training files; both labels occur.
+        source: Of the training files, (files,).
+        label: 0 real, 1 fake, of the training files; both occur.
         validation: Features of the validation files under the same conditions, (conditions, units, features).
         held: The validation files.
         lost: Share of familiar media that may be called unfamiliar.
     """
-    classes = Classes.of(train.source, train.label)
+    classes = Classes.of(source, label)
     names, labels = np.array(classes.names), classes.labels
-    place = np.tile(classes.places(train.source, train.label), len(known))
+    place = np.tile(classes.places(source, label), len(known))
     rows = np.concatenate(known).astype(np.float32)
     mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-3)
     basis = _basis((rows - mean) / deviation) / deviation[:, None]

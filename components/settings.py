@@ -207,6 +207,11 @@ _SETTINGS = (
         minimum=0.0, maximum=1e6,
     ),
     Setting(
+        "last_component", "none", "Training", ("train", "evaluate"), "FILE",
+        "Weights of an autoencoder (.npz) which makes fakes of real training pictures, for the deep recipe; or none.",
+        "It halves what is confidently wrong on unknown sources, and costs accuracy and answers on known ones.",
+    ),
+    Setting(
         "activation_cache", True, "Training", ("train",), "",
         "Whether the output of the frozen layers is computed once and kept, instead of in every epoch.",
         "It makes an epoch several times faster.",

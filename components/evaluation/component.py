@@ -17,6 +17,7 @@ def evaluate(
     test_degradations: str,
     cross_source: bool,
     families: str,
+    last_component: str,
 ):
     """Judge the model on the test split, beside the champion on the same rows.
 
@@ -30,6 +31,8 @@ def evaluate(
         cross_source: Whether each source is also left out of training in turn, to measure the detector on unknown
             sources.
         families: Sources that are left out together, as NAME=SOURCE+SOURCE with commas between; empty for none.
+        last_component: Weights of an autoencoder (.npz) which makes fakes of real training pictures, for the deep
+            recipe; or none.
         evaluation: Every number, as JSON; the headline as metrics.
         report: The page a person reads.
         roc: The ROC curve and the confusion, for Kubeflow's page.
@@ -37,6 +40,7 @@ def evaluate(
     from components.evaluation.evaluate import evaluate_against
 
     options = {"test_degradations": test_degradations, "leave_one_out": cross_source, "families": families}
+    options |= {"last_component": last_component}
     result = evaluate_against(champion, model_name, dataset.path, model.path, evaluation.path, report.path, **options)
     for name, value in result.metrics.items():
         evaluation.log_metric(name, value)

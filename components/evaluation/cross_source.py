@@ -13,6 +13,7 @@ from components.errors import InputError
 from components.evaluation.answers import verdicts
 from components.evaluation.metrics import measure
 from components.evaluation_result import LeftOutSource, Measures
+from components.last_component import NONE, Decoded, decode
 from components.progress import follow, say
 from components.runtime import backbone_features
 from components.units import Units, unit_probabilities, units_of
@@ -65,7 +66,12 @@ class _Split:
 
 
 def cross_source(
-    detector: Detector, data: Dataset, units: Units, families: Mapping[str, str] | None = None, seed: int = 0
+    detector: Detector,
+    data: Dataset,
+    units: Units,
+    families: Mapping[str, str] | None = None,
+    seed: int = 0,
+    last_component: str = NONE,
 ) -> list[LeftOutSource] | None:
     """Train a head of sources with and without each source's family, and judge both on that source.
 
@@ -79,6 +85,7 @@ def cross_source(
         units: The test units.
         families: The family of a source, by its name; a source that is not named is a family of its own.
         seed: Random seed of the choice of training rows, where there are too many.
+        last_component: Weights of the autoencoder whose decoded pictures the heads are to read as well, or "none".
 
     Returns:
         A result for each source whose label has another family. None where training changed every layer.
@@ -90,7 +97,19 @@ def cross_source(
     families = families or {}
     train, validation = (_Split.of(network, data, _few(data, name, seed)) for name in ("train", "validation"))
     test = _Split.of(network, data, units)
-    judge = _judge(train, validation, np.ones(len(train.units), dtype=bool), np.ones(len(validation.units), dtype=bool))
+    decoded = None
+    if last_component != NONE:
+        compute, width = backbone_features(network), int(network.output_shape[-1])
+        decoded = decode(data, train.units.rows, last_component, compute, width, draws=1, seed=seed, stage="evaluate")
+    sources = data.column("source")
+
+    def trained(kept: np.ndarray, held: np.ndarray) -> Any:
+        if decoded is None:
+            return _judge(train.only(kept), validation.only(held), None, sources)
+        rows = train.units.rows[kept[train.units.owner]]
+        return _judge(train.only(kept), validation.only(held), decoded.only(np.isin(decoded.rows, rows)), sources)
+
+    judge = trained(np.ones(len(train.units), dtype=bool), np.ones(len(validation.units), dtype=bool))
     seen = judge(test)
     parts = (train, validation, test)
     left_out = []
@@ -109,7 +128,7 @@ def cross_source(
             continue
         key = kept[0].tobytes()
         if key not in judges:
-            judges[key] = _judge(train, validation, kept[0], kept[1])
+            judges[key] = trained(kept[0], kept[1])
         without = judges[key]
         own = [part.only((part.units.source == name) & (part.units.label == label)) for part in parts]
         others = test.only(kept[2])
@@ -133,10 +152,14 @@ class _Answers:
     verdict: np.ndarray | None
 
 
-def _judge(train: _Split, validation: _Split, kept: np.ndarray, held: np.ndarray) -> Any:
-    """Train a head on some training units; return a function from a split to its answers."""
-    known, checked = train.only(kept), validation.only(held) if len(validation.units) else validation
-    fitted = familiarity.fit(known.features[None], known.units, checked.features[None], checked.units)
+def _judge(known: _Split, checked: _Split, decoded: Decoded | None, sources: np.ndarray) -> Any:
+    """Train a head on training units, and decoded pairs of them; return a function from a split to its answers."""
+    features, source, label = known.features[None], known.units.source, known.units.label
+    if decoded is not None:
+        more, named, labels = decoded.together(sources)
+        features = np.concatenate([features, more], axis=1)
+        source, label = np.concatenate([source, named]), np.concatenate([label, labels])
+    fitted = familiarity.fit(features, source, label, checked.features[None], checked.units)
     if len(set(checked.units.label.tolist())) < 2:
         return lambda part: _Answers(sigmoid(fitted.logits(part.features)), None, None)
     logits = fitted.logits(checked.rows)

@@ -36,6 +36,7 @@ def evaluate(
     test_degradations: str = DEFAULTS["test_degradations"],
     leave_one_out: bool = False,
     families: str = "",
+    last_component: str = DEFAULTS["last_component"],
 ) -> EvaluationResult:
     """Judge a detector on a dataset's test split, by picture and by clip.
 
@@ -49,6 +50,7 @@ def evaluate(
         test_degradations: Under which degradations it is judged as well: "all", "none", or names such as
             "jpeg:50,scale:0.5".
         families: Sources that are left out together: see `cross_source.parse_families`.
+        last_component: The setting of the training, for the heads that have not seen a source; see `cross_source`.
         leave_one_out: Also leave out one source at a time, to see what becomes of a source that it has never seen.
 
     Returns:
@@ -66,7 +68,10 @@ def evaluate(
         conditions = [name for name in conditions if not degradations.acts_on_files(name)]
     detector = Detector(model)
     candidate = judge(detector, data, units, conditions)
-    candidate = replace(candidate, cross_source=cross_source(detector, data, units, related) if leave_one_out else None)
+    left_out = None
+    if leave_one_out:
+        left_out = cross_source(detector, data, units, related, last_component=last_component)
+    candidate = replace(candidate, cross_source=left_out)
     evaluation = EvaluationResult(
         dataset_digest=data.digest,
         rows_digest=_digest(data, units),

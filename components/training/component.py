@@ -24,6 +24,7 @@ def train(
     curves: dsl.Output[dsl.HTML],
     training_degradations: float,
     consistency: float,
+    last_component: str,
     activation_cache: bool,
     precision: str,
 ):
@@ -49,6 +50,8 @@ def train(
         training_degradations: Share of training views that is degraded after the first draw; -1 for the recipe's own:
             plain 0, deep 1.
         consistency: How strongly a view and its degraded draws are pulled to one logit; needs the deep recipe.
+        last_component: Weights of an autoencoder (.npz) which makes fakes of real training pictures, for the deep
+            recipe; or none.
         activation_cache: Whether the output of the frozen layers is computed once and kept, instead of in every epoch.
         precision: Number format of the backbone in training.
     """
@@ -58,7 +61,7 @@ def train(
         dataset.path, model.path, report=curves.path, data_page=data_page.path, work=work, backbone=backbone,
         weights=weights, recipe=recipe, epochs=epochs, fine_tune_epochs=fine_tune_epochs,
         unfreeze_layers=unfreeze_layers, batch_size=batch_size, learning_rate=learning_rate, draws=draws,
-        training_degradations=training_degradations, consistency=consistency, activation_cache=activation_cache,
-        precision=precision, seed=seed,
+        training_degradations=training_degradations, consistency=consistency,
+        last_component=last_component, activation_cache=activation_cache, precision=precision, seed=seed,
     )  # fmt: skip
     model.metadata.update(digest=card["digest"], framework=card["versions"]["backend"])

@@ -8,6 +8,7 @@ from keras import layers
 
 from components.dataset import LABELS, Dataset
 from components.errors import InputError
+from components.last_component import MOST, NONE, SOURCE
 from components.media import degradations
 from components.source_head import Classes
 from components.training import workers
@@ -149,10 +150,20 @@ def degraded(views: np.ndarray, kinds: np.ndarray, share: float, rng: np.random.
     return views
 
 
-def classes(dataset: Dataset) -> Classes:
-    """Return the sources of the training rows, as a head scores them."""
+def classes(dataset: Dataset, last_component: str = NONE) -> Classes:
+    """Return the sources of the training rows, as a head scores them, with that of decoded pictures if there are any.
+
+    Args:
+        dataset: Where the rows are.
+        last_component: The setting.
+    """
     rows = dataset.rows("train")
-    return Classes.of(dataset.column("source")[rows], dataset.column("label")[rows])
+    source, label = dataset.column("source")[rows], dataset.column("label")[rows]
+    if last_component != NONE:
+        real = int((label == 0).sum())
+        source = np.concatenate([source, np.full(min(real, MOST), SOURCE, dtype=object)])
+        label = np.concatenate([label, np.ones(min(real, MOST), label.dtype)])
+    return Classes.of(source, label)
 
 
 def check(dataset: Dataset) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from components import calibration, familiarity
 from components.dataset import Dataset, batches
+from components.last_component import Decoded
 from components.progress import follow, say
 from components.runtime import backbone_features
 from components.units import Units, units_of
@@ -16,7 +17,11 @@ ROWS_AT_ONCE = 6
 
 
 def fit(
-    network: keras.Model, dataset: Dataset, features: dict[str, np.ndarray], seed: int
+    network: keras.Model,
+    dataset: Dataset,
+    features: dict[str, np.ndarray],
+    seed: int,
+    decoded: Decoded | None = None,
 ) -> tuple[dict[str, Any], familiarity.Familiarity]:
     """Fit what turns a trained network's answers into verdicts.
 
@@ -26,6 +31,7 @@ def fit(
         features: Of the rows of "train" and "validation", and as "train_logits" and "validation_logits" what the head
             says of them, see `of_rows`; empty where training kept none.
         seed: Of the degradations that are drawn where the dataset keeps no tiers.
+        decoded: What the head has read of decoded pictures, if there are any.
 
     Returns:
         Entries for the card, and the familiarity.
@@ -44,7 +50,13 @@ def fit(
     card = calibration.calibrate(network, dataset, logits=logits, seed=seed)
     say("train", f"measuring familiarity by {known.shape[1]:,} training files in {len(known)} deliveries")
     train, validation = units["train"], units["validation"]
-    fitted = familiarity.fit(known, train, held, validation)
+    source, label = train.source, train.label
+    if decoded is not None:
+        more, sources, labels = decoded.together(dataset.column("source"))
+        places = np.arange(len(known)) % len(more)  # a condition that was not drawn of the pairs has an earlier draw
+        known = np.concatenate([known, more[places]], axis=1)
+        source, label = np.concatenate([source, sources]), np.concatenate([label, labels])
+    fitted = familiarity.fit(known, source, label, held, validation)
     card["familiarity"] = familiarity.entry(familiarity.LOST, train.source.tolist(), known.shape[1])
     return card, fitted
 

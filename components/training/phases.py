@@ -1,5 +1,6 @@
 """The phases of training: from scratch, the head alone, the last layers; each from pixels or from activations."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -11,8 +12,9 @@ import numpy as np
 
 from components.dataset import Dataset, batches
 from components.detector import logits_of
+from components.last_component import NONE, Decoded, decode
 from components.progress import say
-from components.source_head import SourceHead, source_weights
+from components.source_head import Classes, SourceHead, source_weights
 from components.training import cache, data, devices, fit, model
 from components.training import workers as workers_of
 from components.training.recipes import recipe_for
@@ -50,6 +52,7 @@ class Phases:
         self.history: dict[str, list[dict[str, float]]] = {}
         self.depths: list[dict[str, Any]] = []
         self.features: dict[str, np.ndarray] = {}
+        self.decoded: Decoded | None = None
         self.validation = data.Batches(
             rows,
             rows.rows("validation"),
@@ -193,11 +196,14 @@ class Phases:
         model.scale(self.network, np.array_split(views, max(1, len(views) // 256)))
         label = np.tile(self.train.label, draws)
         source = self.rows.column("source")[self.train.row]
-        classes = data.classes(self.rows)
+        classes = data.classes(self.rows, self.wanted.last_component)
         place = np.tile(classes.places(source, self.train.label), draws)
         every = self.rows.view_shape[0]
         weight = np.tile(source_weights(source, self.train.label, self.train.weight) / every, draws)
         scaled = self._scaled(views)
+        if self.wanted.last_component != NONE:
+            self.decoded = self._decode(lower, draws)
+            scaled, label, place, weight = self._with_decoded(scaled, label, place, weight, classes, draws)
         head = fit.solve_head(self.network, scaled, place, classes.labels, weight, draws, self.wanted.consistency)
         held = self._scaled(validation.arrays[0][: self.validation.samples])
         metrics: dict[str, float] = {}
@@ -215,11 +221,49 @@ class Phases:
             said = np.concatenate([head.logits(self._scaled(part)) for part in np.array_split(views_of.arrays[0], 16)])
             self.features[f"{name}_logits"] = said.reshape(count, -1, every).mean(axis=-1).astype(np.float32)
         known = self._scaled(self.features["train"].reshape(-1, features[0].shape[-1]))
-        weight *= every
-        self.depths = self._ablate(known, _averaged(held, every), place[::every], weight[::every], head)
+        own = slice(0, len(views), every)  # of the dataset's views alone
+        self.depths = self._ablate(known, _averaged(held, every), place[own], weight[own] * every, head)
         self.history["head"] = [metrics]
         self.on_epoch("head", 0, metrics)
         say("train", f"head solved: validation loss {metrics['val_loss']:.3f}, AUC {metrics['val_auc']:.3f}")
+
+    def _decode(self, lower: cache.Lower, draws: int) -> Decoded:
+        kept, rows = self.work / "decoded.npz", self.rows.rows("train")
+        if kept.is_file():
+            with np.load(kept) as file:
+                return Decoded(file["rows"], file["features"])
+        width = int(lower.tensors[0].shape[-1])
+        text, seed = self.wanted.last_component, self.wanted.seed
+        decoded = decode(self.rows, rows, text, lower, width, draws=draws, seed=seed, stage="train")
+        part = kept.with_name(".decoded.part.npz")
+        np.savez(part, allow_pickle=False, rows=decoded.rows, features=decoded.features)
+        os.replace(part, kept)
+        return decoded
+
+    def _with_decoded(
+        self,
+        scaled: np.ndarray,
+        label: np.ndarray,
+        place: np.ndarray,
+        weight: np.ndarray,
+        classes: Classes,
+        draws: int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Add the pairs to features, labels, classes and weights: all of a training file's crops weigh as one crop."""
+        assert self.decoded is not None
+        features, source, of_pair = self.decoded.together(self.rows.column("source"))
+        every = self.rows.view_shape[0]
+        rows = self.train.row[::every]
+        sources = np.concatenate([self.rows.column("source")[rows], source])
+        labels = np.concatenate([self.train.label[::every], of_pair])
+        shares = source_weights(sources, labels)
+        each = np.repeat(shares[: len(rows)] / every, every)
+        return (
+            np.concatenate([scaled, self._scaled(features.reshape(-1, features.shape[-1]))]),
+            np.concatenate([label, np.tile(of_pair, draws)]),
+            np.concatenate([place, np.tile(classes.places(source, of_pair), draws)]),
+            np.concatenate([np.tile(each, draws), np.tile(shares[len(rows) :], draws)]),
+        )
 
     def _scaled(self, features: np.ndarray) -> np.ndarray:
         # As the layer `head_scale` does it, but in NumPy and in place: TensorFlow would copy gigabytes.

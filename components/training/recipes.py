@@ -84,4 +84,11 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"consistency is {values['consistency']:g}; it needs the recipe deep, pretrained weights, "
             "training_degradations above 0 and draws of at least 2: it compares a view with its degraded draws"
         )
+    if values.get("last_component", "none") != "none" and (
+        not own.solved or values["fine_tune_epochs"] or values["consistency"]
+    ):
+        raise InputError(
+            "last_component needs the recipe deep and pretrained weights, without fine_tune_epochs and without "
+            "consistency: only a head that is solved reads decoded pictures"
+        )
     return values

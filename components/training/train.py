@@ -32,8 +32,8 @@ class Settings:
 
     Attributes:
         backbone: As in `components.settings`, and so are weights, recipe, epochs, fine_tune_epochs, unfreeze_layers,
-            batch_size, learning_rate, draws, training_degradations, consistency, activation_cache, precision and seed.
-            What is below 0 there, the recipe's own, is resolved here.
+            batch_size, learning_rate, draws, training_degradations, consistency, last_component, activation_cache,
+            precision and seed. What is below 0 there, the recipe's own, is resolved here.
         fine_tune_learning_rate: Learning rate of phase 2; 0 for the recipe's own.
         dropout: Rate before the last layer, in [0, 1); EfficientNetB0 has 0.2.
         augment: Whether rotation, flip, zoom, brightness and contrast are drawn; None for the recipe's own.
@@ -55,6 +55,7 @@ class Settings:
     activation_cache: bool = DEFAULTS["activation_cache"]
     consistency: float = DEFAULTS["consistency"]
     draws: int = DEFAULTS["draws"]
+    last_component: str = DEFAULTS["last_component"]
     cache_gigabytes: float = 8.0
     precision: str = DEFAULTS["precision"]
     seed: int = DEFAULTS["seed"]
@@ -126,7 +127,7 @@ def train(
             depths=recipe.depths,
             spread=recipe.spread,
             dropout=wanted.dropout,
-            sources=data.classes(rows).counts if recipe.solved else None,
+            sources=data.classes(rows, wanted.last_component).counts if recipe.solved else None,
         )
     card = _card(rows, wanted) | {"devices": devices.kinds()[: team.count] * workers.count}
     say("train", f"in {wanted.precision} on {', '.join(card['devices'])}")
@@ -143,7 +144,7 @@ def train(
         training = phases.Phases(network, rows, wanted, work, _recorder(run), team, workers)
         with devices.computing(network, wanted.precision):
             card |= training.run()
-        fitted, familiar = known.fit(network, rows, training.features, wanted.seed)
+        fitted, familiar = known.fit(network, rows, training.features, wanted.seed, training.decoded)
         card |= fitted
         card["depths"] = training.depths
         card["epochs"] = {phase: len(metrics) for phase, metrics in training.history.items()}
@@ -189,7 +190,8 @@ def _card(rows: Dataset, wanted: Settings) -> dict[str, Any]:
         "backbone": wanted.backbone,
         "weights": model.describe(wanted.weights),
         "recipe": wanted.recipe,
-        "settings": asdict(wanted) | {"weights": Path(wanted.weights.partition("#")[0]).name},
+        "settings": asdict(wanted)
+        | {name: Path(getattr(wanted, name).partition("#")[0]).name for name in ("weights", "last_component")},
         "view": rows.card.get("view", ""),
         "view_shape": list(rows.view_shape),
         "sampling": rows.card.get("sampling", ""),

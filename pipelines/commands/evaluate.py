@@ -41,6 +41,6 @@ def run(options: argparse.Namespace) -> None:
     champion = "" if options.no_champion else find_champion(options.model, name)
     path, report = output / "evaluation.json", output / "report.html"
     judging = {"test_degradations": wanted["test_degradations"], "leave_one_out": wanted["cross_source"]}
-    judging |= {"families": wanted["families"]}
+    judging |= {"families": wanted["families"], "last_component": wanted["last_component"]}
     evaluate_against(champion, name, options.dataset, options.model, str(path), str(report), **judging)
     print(path.read_text() if options.json else path)

@@ -79,10 +79,11 @@ def _from_version(options: argparse.Namespace, arguments: dict[str, Any]) -> dic
 
 def _containers(media: str, arguments: dict[str, Any]) -> Any:
     from pipelines.local.in_containers import docker_runner
+    from pipelines.local.run import WEIGHTS_FILES
     from pipelines.steps.compiling import TRAINING
 
-    weights = Path(arguments.get("weights", "none").partition("#")[0])
-    paths = [path for path in (Path(media or "."), weights) if str(path) != "." and path.exists()]
+    weights = [Path(arguments.get(name, "none").partition("#")[0]) for name in WEIGHTS_FILES]
+    paths = [path for path in (Path(media or "."), *weights) if str(path) != "." and path.exists()]
     return docker_runner(run_home(), *paths, pipeline=TRAINING)
 
 

@@ -12,7 +12,7 @@ from components.home import run_home
 from components.page.parts import numbers, page, paragraph, section, table
 from components.settings import completed, names_of
 from pipelines.local import engine
-from pipelines.local.run import pinned, reach_servers, recorded, summary
+from pipelines.local.run import WEIGHTS_FILES, pinned, reach_servers, recorded, summary
 from pipelines.steps.validation import validate
 
 
@@ -41,8 +41,7 @@ def run_from_version(version: str, arguments: Mapping[str, Any], repository: Any
         dataset = Dataset(repository.pull(version))
         record |= {"arguments": dict(arguments), "data_version": dataset.version, "dataset_digest": dataset.digest}
         engine.print_to_stderr(f"[data] version {dataset.version}, {len(dataset):,} rows, in {dataset.directory}")
-        if wanted["train"]["weights"] not in ("imagenet", "none"):
-            wanted["train"]["weights"] = pinned(wanted["train"]["weights"])
+        wanted["train"] |= {name: pinned(name, wanted["train"][name]) for name in WEIGHTS_FILES}
         result = _steps(dataset, home / "pipelines" / record["_id"], wanted)
         record["outcome"] = "completed"
         record |= summary(result, home, record)
@@ -79,6 +78,8 @@ def _steps(dataset: Dataset, place: Path, wanted: Mapping[str, Mapping[str, Any]
     conditions = {
         "test_degradations": wanted["evaluate"]["test_degradations"],
         "leave_one_out": wanted["evaluate"]["cross_source"],
+        "families": wanted["evaluate"]["families"],
+        "last_component": pinned("last_component", wanted["evaluate"]["last_component"]),
     }
     evaluate_against(champion, name, path["dataset"], path["model"], path["evaluation"], path["report"], **conditions)
     done("evaluate")

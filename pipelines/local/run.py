@@ -18,7 +18,7 @@ from components.home import run_home
 from components.page.run_pages import About, bind, index
 from components.redaction import redact
 from components.revision import of_document, revision
-from components.settings import completed
+from components.settings import SETTINGS, completed
 from pipelines.local import engine, sample
 from pipelines.local.reporting import reported
 from pipelines.steps.compiling import TRAINING, digest_of
@@ -36,6 +36,7 @@ SAMPLE_ARGUMENTS = {
     # Looser than the default: sixteen epochs from scratch on a few hundred pictures are to show a promotion.
     "gate": "roc_auc+0.002,roc_auc>=0.7,balanced_accuracy>=0.6,false_positive_rate<=0.5,ece<=0.25",
 }
+WEIGHTS_FILES = ("weights", "last_component")  # settings that may name a file, whose content is pinned
 FILES = ("found", "rejected", "duplicates_dropped", "near_duplicates_kept", "files")  # what became of the media
 PAGES = {"data": "data_report", "training": "curves", "evaluation": "report", "decision": "decision_page"}
 
@@ -73,8 +74,7 @@ def run_training(
                 say(f"Its gate is looser than the default: {arguments['gate']}")
             media = str(sample.make(home / "sample"))
         arguments = {**arguments, "media": str(Path(media).resolve()) if "://" not in media else media}
-        if arguments.get("weights", "imagenet") not in ("imagenet", "none"):
-            arguments["weights"] = pinned(arguments["weights"])
+        arguments |= {name: pinned(name, arguments[name]) for name in WEIGHTS_FILES if name in arguments}
         record["arguments"] = arguments
         record["pipeline_digest"] = digest_of(pipeline)
         record["images"] = list(IMAGES) if runner else []
@@ -174,11 +174,18 @@ class recorded:  # noqa: N801 (a context manager, read as a verb)
         self.records.close()
 
 
-def pinned(weights: str) -> str:
-    """Return the path of a weights file with the sha256 of its content, so that another file is another parameter."""
-    path = Path(weights.partition("#")[0]).resolve()
+def pinned(name: str, value: str) -> str:
+    """Return the path of a weights file with the sha256 of its content, so that another file is another parameter.
+
+    Args:
+        name: The setting: one of `WEIGHTS_FILES`.
+        value: Of the setting; imagenet and none stay as they are.
+    """
+    if value in ("imagenet", "none"):
+        return value
+    path = Path(value.partition("#")[0]).resolve()
     if not path.is_file():
-        raise InputError(f"there is no weights file {path}; --weights takes imagenet, none or the path of a file")
+        raise InputError(f"there is no weights file {path}; {SETTINGS[name].option} takes the path of a file, or none")
     return f"{path}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 

@@ -62,6 +62,7 @@ def training(
     draws: int = DEFAULTS["draws"],
     training_degradations: float = DEFAULTS["training_degradations"],
     consistency: float = DEFAULTS["consistency"],
+    last_component: str = DEFAULTS["last_component"],
     activation_cache: bool = DEFAULTS["activation_cache"],
     precision: str = DEFAULTS["precision"],
     test_degradations: str = DEFAULTS["test_degradations"],
@@ -110,6 +111,7 @@ def training(
         draws=draws,
         training_degradations=training_degradations,
         consistency=consistency,
+        last_component=last_component,
         activation_cache=activation_cache,
         precision=precision,
         seed=seed,
@@ -125,6 +127,7 @@ def training(
         test_degradations=test_degradations,
         cross_source=cross_source,
         families=families,
+        last_component=last_component,
     )
     place(judging, "evaluate")
     evaluation = judging.outputs["evaluation"]

@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+from autoencoder import arrays
 
 from components import detector as detectors
+from components import familiarity
 from components.dataset import Dataset, DatasetWriter
 from components.detector import Detector
 from components.evaluation.cross_source import cross_source, untouched
@@ -49,6 +51,20 @@ def test_an_unseen_generator_is_detected_only_if_it_resembles_a_known_generator(
     assert by_name["blue"].unseen.accuracy < 0.2
     assert by_name["red"].n == 20 + 12
     assert by_name["camera"].label == "real"
+
+
+def test_heads_without_a_source_read_decoded_pictures_but_none_of_its_own(tinted, tmp_path, monkeypatch):
+    np.savez(tmp_path / "tiny.npz", **arrays())
+    asked = []
+    fit = familiarity.fit
+    monkeypatch.setattr(familiarity, "fit", lambda *given: asked.append(given[1]) or fit(*given))
+    detector, units = saved(tmp_path / "detector", ["high"]), units_of(tinted, tinted.rows("test"))
+    assert cross_source(detector, tinted, units, last_component=str(tmp_path / "tiny.npz"))
+    decoded = [(names == "last component").sum() for names in asked]
+    # All sources, then without camera, phone (20 pairs each are left), and without each of three fakes.
+    assert sorted(decoded) == [20, 20, 40, 40, 40, 40]
+    for names, pairs in zip(asked, decoded, strict=True):
+        assert np.isin(names, ["camera", "phone"]).sum() == 2 * pairs
 
 
 def test_features_come_from_below_what_training_changed(tmp_path):

@@ -31,7 +31,7 @@ def units(source, label, clips=0):
 def fitted():
     known, held = files(400, 2), files(300, 3)
     conditions = [np.stack([features, features + 0.1]) for features, _, _ in (known, held)]
-    return familiarity.fit(conditions[0], units(*known[1:]), conditions[1], units(*held[1:], clips=10), lost=0.1)
+    return familiarity.fit(conditions[0], *known[1:3], conditions[1], units(*held[1:], clips=10), lost=0.1)
 
 
 def test_the_stated_share_of_new_familiar_files_is_lost(fitted):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from autoencoder import arrays
 from striped import SIZE, small_backbone, write_dataset, write_weights
 
 from components.dataset import Dataset
 from components.errors import InputError
+from components.familiarity import Familiarity
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -197,6 +199,28 @@ def test_consistency_pulls_the_draws_of_a_view_together(place):
     assert apart[10.0] < apart[0.0]
 
 
+def test_the_last_component_is_a_source_of_fakes_that_the_head_and_familiarity_know(place, monkeypatch):
+    from components import last_component
+    from components.detector import Detector
+    from components.training import phases, train
+
+    np.savez(place / "tiny.npz", **arrays())
+    wanted = settings(place, "small", recipe="deep", fine_tune_epochs=0, last_component=str(place / "tiny.npz"))
+    card = train.train(place / "dataset", place / "decoded", work=place / "decoding", **wanted)
+    assert card["settings"]["last_component"] == "tiny.npz"
+    assert card["runtime"]["holds"]
+    assert Familiarity.read(place / "decoded").arrays["sources"].tolist() == ["made", "last component", "made"]
+    assert Detector(place / "decoded").model.get_layer("head_fake_sources").units == 2
+    # A training that was killed behind it does not decode again.
+    again = place / "again"
+    kill = pytest.raises(KeyboardInterrupt)
+    with monkeypatch.context() as patched, kill:
+        patched.setattr(phases.fit, "solve_head", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        train.train(place / "dataset", place / "decoded again", work=again, **wanted)
+    monkeypatch.setattr(last_component, "network", None)
+    assert train.train(place / "dataset", place / "decoded again", work=again, **wanted)["digest"] == card["digest"]
+
+
 def test_one_epoch_from_scratch_is_one_epoch_of_all_layers_and_never_runs_twice_at_once(place, capfd):
     from components.training import train
 
@@ -231,6 +255,10 @@ def test_one_label_alone_cannot_be_trained_on(place):
         ("epochs", {"epochs": 0}),
         ("draws", {"draws": 0}),
         ("consistency", {"recipe": "plain", "consistency": 1.0}),
+        ("last_component", {"recipe": "plain", "last_component": "some.npz"}),
+        ("last_component", {"weights": "none", "last_component": "some.npz"}),
+        ("last_component", {"fine_tune_epochs": 1, "last_component": "some.npz"}),
+        ("last_component", {"consistency": 1.0, "last_component": "some.npz"}),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(name, values):
