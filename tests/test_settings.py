@@ -184,6 +184,15 @@ def test_settings_that_contradict_each_other_are_refused():
         validate({"weights": "none", "consistency": 1.0})
 
 
+def test_an_autoencoder_that_cannot_be_had_is_refused_by_each_stage_that_reads_it(tmp_path):
+    missing = {"last_component": str(tmp_path / "missing.npz")}
+    for names in (names_of("train"), names_of("evaluate")):
+        given = {"weights": "none"} if "weights" in names else {}
+        with pytest.raises(InputError, match="last_component"):
+            validate(given | missing, names)
+    assert validate(missing, names_of("evaluate"), weights=False)["last_component"] == missing["last_component"]
+
+
 def test_weights_that_cannot_be_had_are_refused_before_the_first_step(tmp_path, monkeypatch):
     from components.training import backbones
 

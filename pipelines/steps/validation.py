@@ -31,13 +31,15 @@ def validate(
         if name in values:
             read(values[name])
     if "weights" in values:
-        from components import last_component
         from components.training import backbones, recipes
 
         recipes.resolved(every)
         if weights:
             backbones.check_weights(every["backbone"], every["weights"])
-            last_component.check(every["last_component"])
+    if weights and "last_component" in values:
+        from components import last_component
+
+        last_component.check(values["last_component"])
     return values
 
 
