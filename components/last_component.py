@@ -2,19 +2,17 @@
 
 A latent generator ends in a decoder, and what it makes bears that decoder's trace. A real picture that goes through the
 encoder and the decoder comes back with the trace and with its own content, so that a head which tells the two apart can
-have learnt nothing but the trace (arXiv 2601.20461). Of each pair both are delivered alike, or a head would learn which
-of them lacks the grid of JPEG.
+have learnt nothing but the trace (arXiv 2601.20461). Both pictures of a pair are degraded in the same way; otherwise
+the head would learn only that the decoded one has no JPEG block grid.
 
 The weights file is an `.npz` of a tiny autoencoder in the layout of TAESD: arrays named `encoder.N.weight`,
 `encoder.N.conv.0.weight` and so on, as PyTorch orders their axes. Nothing here imports Keras before it computes.
 """
 
-import hashlib
 import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ import numpy as np
 from components.dataset import Dataset
 from components.errors import InputError
 from components.media import degradations
+from components.pinned_file import pinned_file
 from components.progress import follow
 
 NONE = "none"
@@ -82,19 +81,13 @@ def read(text: str) -> dict[str, np.ndarray]:
     Raises:
         InputError: The file is missing, has changed since it was pinned, or holds no autoencoder of that layout.
     """
-    path, _, pin = text.partition("#sha256=")
-    if not Path(path).is_file():
-        raise InputError(
-            f"last_component {path!r} is not a file; accepted are none, or the path of an autoencoder's .npz file"
-        )
-    if pin and hashlib.sha256(Path(path).read_bytes()).hexdigest() != pin:
-        raise InputError(f"autoencoder {path} has changed since the run was asked for (sha256 was {pin}); run again")
+    path = pinned_file("last_component", text, "none, or the path of an autoencoder's .npz file")
     try:
         with np.load(path, allow_pickle=False) as file:
             held = {name: np.asarray(file[name], np.float32) for name in file.files}
         _follow_channels(held)
     except (ValueError, OSError, EOFError, KeyError, AttributeError, IndexError, zipfile.BadZipFile) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0][:200]
+        reason = f"array {error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0][:200]
         raise InputError(
             f"{path} holds no tiny autoencoder ({reason}); give an .npz file in the layout of TAESD, or leave out "
             "--last-component"

@@ -4,7 +4,6 @@ Nothing here imports Keras: weights are checked before the first step of a run, 
 """
 
 import contextlib
-import hashlib
 import http.client
 import os
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 import h5py
 
 from components.errors import InputError
+from components.pinned_file import pinned_file
 
 _STORE = "https://storage.googleapis.com/"
 
@@ -150,13 +150,7 @@ def given_file(weights: str) -> str:
     Raises:
         InputError: It is missing, has another content than the pinned one, or is not of a kind that Keras reads.
     """
-    path, _, pin = weights.partition("#sha256=")
-    if not Path(path).is_file():
-        raise InputError(
-            f"weights {weights!r} is not a file; accepted are imagenet, none, or the path of a weights file"
-        )
-    if pin and hashlib.sha256(Path(path).read_bytes()).hexdigest() != pin:
-        raise InputError(f"weights file {path} has changed since the run was asked for (sha256 was {pin}); run again")
+    path = pinned_file("weights", weights, "imagenet, none, or the path of a weights file")
     if not path.endswith(".h5"):
         raise InputError(f"weights file {path} is not of a kind that Keras reads; accepted are .weights.h5 and .h5")
     return path

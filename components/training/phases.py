@@ -199,11 +199,12 @@ class Phases:
         classes = data.classes(self.rows, self.wanted.last_component)
         place = np.tile(classes.places(source, self.train.label), draws)
         every = self.rows.view_shape[0]
-        weight = np.tile(source_weights(source, self.train.label, self.train.weight) / every, draws)
         scaled = self._scaled(views)
         if self.wanted.last_component != NONE:
             self.decoded = self._decode(lower, draws)
-            scaled, label, place, weight = self._with_decoded(scaled, label, place, weight, classes, draws)
+            scaled, label, place, weight = self._with_decoded(scaled, label, place, classes, draws)
+        else:
+            weight = np.tile(source_weights(source, self.train.label, self.train.weight) / every, draws)
         head = fit.solve_head(self.network, scaled, place, classes.labels, weight, draws, self.wanted.consistency)
         held = self._scaled(validation.arrays[0][: self.validation.samples])
         metrics: dict[str, float] = {}
@@ -245,18 +246,19 @@ class Phases:
         scaled: np.ndarray,
         label: np.ndarray,
         place: np.ndarray,
-        weight: np.ndarray,
         classes: Classes,
         draws: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Add the pairs to features, labels, classes and weights: all of a training file's crops weigh as one crop."""
+        """Add the pairs to features, labels and classes, and weigh all rows: all views of a row as one of its pair."""
         assert self.decoded is not None
         features, source, of_pair = self.decoded.together(self.rows.column("source"))
         every = self.rows.view_shape[0]
         rows = self.train.row[::every]
         sources = np.concatenate([self.rows.column("source")[rows], source])
         labels = np.concatenate([self.train.label[::every], of_pair])
-        shares = source_weights(sources, labels)
+        own = self.train.weight[::every]
+        of_rows = own[np.searchsorted(rows, self.decoded.rows)]  # both pictures of a pair as their row
+        shares = source_weights(sources, labels, np.concatenate([own, of_rows, of_rows]))
         each = np.repeat(shares[: len(rows)] / every, every)
         return (
             np.concatenate([scaled, self._scaled(features.reshape(-1, features.shape[-1]))]),

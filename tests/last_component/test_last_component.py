@@ -74,7 +74,7 @@ def damaged(name, value):
     [
         ({}, "does not begin and end with a convolution"),
         ({"weight": np.zeros(3)}, "not enough values"),
-        (damaged("encoder.1.conv.2.weight", None), "it lacks 'encoder.1.conv.2.weight'"),
+        (damaged("encoder.1.conv.2.weight", None), "array 'encoder.1.conv.2.weight' is missing"),
         (damaged("encoder.9.other", np.zeros(3)), "unknown array"),
         (damaged("encoder.5.weight", np.zeros((4, 5, 3, 3))), r"has the shape \(4, 5, 3, 3\) behind 16 channels"),
         (damaged("decoder.9.weight", np.zeros((4, 8, 3, 3))), "ends with 4 channels"),
