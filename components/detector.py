@@ -12,6 +12,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ CLIP_TERMS = ("slope", "above", "below", "spread", "intercept")  # the weights o
 
 
 class Detector:
-    """A trained detector, loaded for scoring.
+    """A trained detector.
 
     Args:
         directory: Where `model.keras` and `card.json` lie.
@@ -55,10 +56,18 @@ class Detector:
         self.directory = Path(directory)
         self.card = read_card(self.directory)
         check_archive(self.directory / "model.keras")
-        import keras  # here, so that reading a card costs no TensorFlow
+
+    @cached_property
+    def model(self) -> Any:
+        """The Keras model, loaded when it is first asked for: the light runtime's answers need no TensorFlow.
+
+        Raises:
+            InputError: Keras cannot load it.
+        """
+        import keras
 
         try:
-            self.model = keras.saving.load_model(self.directory / "model.keras", compile=False, safe_mode=True)
+            return keras.saving.load_model(self.directory / "model.keras", compile=False, safe_mode=True)
         except Exception as error:  # Keras raises anything on a file that is not what it should be
             raise _unfit(self.directory, f"model.keras cannot be loaded ({type(error).__name__})") from error
 

@@ -2,9 +2,14 @@
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
+from kfp.dsl import pipeline_task
 from servers import (  # noqa: F401 (fixtures)
     bucket,
     bucket_emulator,
@@ -46,6 +51,20 @@ def shared() -> Path:
 def nobodys_home(tmp_path_factory) -> None:
     """Keep tests that do not care where a run leaves its records away from ./runs."""
     os.environ["AI_VS_REAL_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def callers_by_frame() -> Iterator[None]:
+    """Spare each setting of a task of a pipeline a search of the thousands of modules that a process of tests has.
+
+    kfp reads the name of its caller, for a message, from `inspect.stack`, which looks up the module of every frame.
+    """
+
+    def stack() -> list[tuple]:
+        return [("", "", 0, frame.f_code.co_name) for frame in (sys._getframe(1), sys._getframe(2))]
+
+    with patch.object(pipeline_task, "inspect", SimpleNamespace(stack=stack)):
+        yield
 
 
 @pytest.fixture

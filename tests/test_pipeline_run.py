@@ -241,13 +241,13 @@ def test_a_server_that_does_not_answer_is_reported_before_any_work(variable, add
     assert "extract" not in done.stderr
 
 
-def test_interrupted_in_training_leaves_nothing_half_written(tiny_media, tmp_path, monkeypatch):
+def test_interrupted_in_training_leaves_nothing_half_written(tiny_media, quick, tmp_path, monkeypatch):
     home = tmp_path / "home"
     environment = {**os.environ, "AI_VS_REAL_HOME": str(home)}
-    command = [sys.executable, "-m", "pipelines.commands.main", "run", str(tiny_media), *SMALL, "--epochs", "500"]
+    command = [sys.executable, "-m", "pipelines.commands.main", "run", str(tiny_media), *quick, "--epochs", "10000"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         for line in run.stderr:
-            if "[train] scratch 2/" in line:
+            if "[train] head 2/" in line:
                 break
         time.sleep(0.5)
         os.killpg(run.pid, signal.SIGINT)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,11 @@ from components.evaluation.limits import limits
 from components.evaluation.metrics import roc_points
 from components.evaluation.report import write_report
 from components.evaluation_result import HEADLINE, EvaluationResult
+from components.explanation import heat_maps
 from components.media import degradations
+from components.media.view import ViewPolicy
 from components.progress import say
+from components.runtime import Runtime
 from components.settings import DEFAULTS
 from components.units import Units, units_of
 
@@ -85,7 +89,7 @@ def evaluate(
     evaluation = replace(evaluation, candidate=replace(candidate, limits=limits(evaluation)))
     evaluation.write(output)
     if report:
-        write_whole(report, write_report(evaluation, data, units, _viewer(detector, data)))
+        write_whole(report, write_report(evaluation, data, units, _heat_maps(detector, data)))
     overall = candidate.overall
     say("evaluate", f"ROC AUC {overall.roc_auc:.3f}, balanced accuracy {overall.balanced_accuracy:.3f}")
     return evaluation
@@ -161,9 +165,17 @@ def _test_units(data: Dataset) -> Units:
     return units_of(data, rows)
 
 
-def _viewer(detector: Detector, data: Dataset) -> Any:
-    # The network, where the dataset's own views are what it looks at.
-    return detector.model if tuple(detector.model.input_shape[1:3]) == data.view_shape[1:3] else None
+def _heat_maps(detector: Detector, data: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
+    # None where the dataset's own views are not what the detector looks at.
+    if ViewPolicy.parse(detector.card["view"]).shape[1:3] != data.view_shape[1:3]:
+        return None
+
+    def maps(pixels: np.ndarray) -> np.ndarray:
+        exported = detector.card.get("runtime", {}).get("holds")
+        heat = Runtime(detector.directory, depths=True).heat_maps(pixels) if exported else None
+        return heat_maps(detector.model, pixels) if heat is None else heat
+
+    return maps
 
 
 def _digest(data: Dataset, units: Units) -> str:

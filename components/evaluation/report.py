@@ -1,5 +1,6 @@
 """The page a person reads: how well the detector does, where it fails, and how the champion does on the same media."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from components.evaluation_result import (
     audit_in_words,
     in_words,
 )
-from components.explanation import FAKE, REAL, heat_maps, overlay
+from components.explanation import FAKE, REAL, overlay
 from components.page import parts, plots
 from components.page.slices import change_badge, forest, with_interval
 from components.units import Units
@@ -30,14 +31,20 @@ INTERVALS = (
 )
 
 
-def write_report(evaluation: EvaluationResult, data: Dataset, units: Units, model: Any = None) -> str:
+def write_report(
+    evaluation: EvaluationResult,
+    data: Dataset,
+    units: Units,
+    heat_maps: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> str:
     """Return the evaluation page, one self-contained HTML file.
 
     Args:
         evaluation: What `evaluate` writes.
         data: The dataset, for the pictures of the worst mistakes.
         units: The units that were scored, in the order of the evaluation's scores.
-        model: The network, for maps of where it looked; None for none.
+        heat_maps: Maps where the detector looked, from views, uint8, (n, size, size, 3), to float32, (n, size, size),
+            positive towards fake; None for no maps.
     """
     result = evaluation.candidate
     overall, lowest = result.overall, result.worst_slice
@@ -71,7 +78,7 @@ def write_report(evaluation: EvaluationResult, data: Dataset, units: Units, mode
             _cross_source(result),
             _answers(result, data, units),
             _by_source(evaluation),
-            _examples(result, data, units, model),
+            _examples(result, data, units, heat_maps),
         ],
         lead=lead,
         footer=_footer(evaluation),
@@ -411,7 +418,9 @@ def _by_source(evaluation: EvaluationResult) -> Markup:
     )
 
 
-def _examples(result: DetectorResult, data: Dataset, units: Units, model: Any) -> Markup:
+def _examples(
+    result: DetectorResult, data: Dataset, units: Units, heat_maps: Callable[[np.ndarray], np.ndarray] | None
+) -> Markup:
     labels, probability = units.label, np.array(result.scores.probability)
     right = (probability >= result.threshold) == (labels == 1)
     sureness = np.abs(probability - result.threshold)
@@ -428,7 +437,7 @@ def _examples(result: DetectorResult, data: Dataset, units: Units, model: Any) -
     if not len(every):
         return Markup("")
     pixels = data.views([_middle_row(units, unit) for unit in every])[:, 0]
-    heat = heat_maps(model, pixels) if model is not None else None
+    heat = heat_maps(pixels) if heat_maps else None
     strongest = float(np.quantile(np.abs(heat), 0.98)) if heat is not None else 0.0
     cells = {}
     for number, unit in enumerate(every):

@@ -271,10 +271,11 @@ class _Keras:
     def __init__(self, directory: Path):
         from components.detector import Detector
 
-        self._detector = Detector(directory)
-        self.card = self._detector.card
-        self.logits, self.calibrate = self._detector.logits, self._detector.calibrate
-        self.clip_probability = self._detector.clip_probability
+        detector = Detector(directory)
+        self.model = detector.model  # loaded now, so that a damaged one is reported before any file is read
+        self.card = detector.card
+        self.logits, self.calibrate = detector.logits, detector.calibrate
+        self.clip_probability = detector.clip_probability
 
     def logits_and_features(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.logits(views), np.zeros((len(views), 0), np.float32)

@@ -149,7 +149,7 @@ def test_a_network_that_training_builds_passes(tmp_path):
 
 
 def test_a_network_that_keras_cannot_load_is_one_line(directory):
-    refused(directory, "model.keras cannot be loaded", Detector)
+    refused(directory, "model.keras cannot be loaded", lambda directory: Detector(directory).model)
 
 
 def test_a_stored_archive_opens(tmp_path):

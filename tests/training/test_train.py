@@ -151,7 +151,7 @@ def test_deep_recipe_tells_the_planted_trace(place):
 
     assert train.Settings(recipe="deep").training_degradations == 1.0
     wanted = settings(
-        place, "mobilenetv2", recipe="deep", fine_tune_epochs=1, augment=False, training_degradations=0.0
+        place, "mobilenetv2", recipe="deep", fine_tune_epochs=0, augment=False, training_degradations=0.0
     )  # 16 pictures are few
     card = train.train(place / "dataset", place / "deep", report=place / "deep.html", **wanted)
     assert [one["features"] for one in card["depths"][:-1]] == [64, 192, 288, 384, 768, 1152, 1920, 2560]
