@@ -18,7 +18,7 @@ test: install ## Run every test that needs no server, browser or cluster; the la
 
 .PHONY: test-servers
 test-servers: install ## Run the tests that start real servers, browsers and clusters
-	$(RUN)/pytest --dist loadfile -m servers tests
+	$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m servers tests
 
 .PHONY: lint
 lint: install ## Check style and types

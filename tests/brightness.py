@@ -5,7 +5,7 @@ import numpy as np
 from components import detector as detectors
 from components import runtime
 
-SIZE = 16
+SIZE = 32
 
 
 def write_detector(directory, *, slope=0.06, centre=130.0, size=SIZE, card=None, export=False):
