@@ -72,6 +72,11 @@ class Detector:
             raise _unfit(self.directory, f"model.keras cannot be loaded ({type(error).__name__})") from error
 
     @property
+    def exported(self) -> bool:
+        """Whether the light runtime answers for it: it was exported, with the answers that Keras gives."""
+        return bool(self.card.get("runtime", {}).get("holds"))
+
+    @property
     def threshold(self) -> float:
         """The probability of fake from which the answer is fake, in (0, 1)."""
         return float(self.card["threshold"])

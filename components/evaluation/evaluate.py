@@ -171,8 +171,7 @@ def _heat_maps(detector: Detector, data: Dataset) -> Callable[[np.ndarray], np.n
         return None
 
     def maps(pixels: np.ndarray) -> np.ndarray:
-        exported = detector.card.get("runtime", {}).get("holds")
-        heat = Runtime(detector.directory, depths=True).heat_maps(pixels) if exported else None
+        heat = Runtime(detector.directory, depths=True).heat_maps(pixels) if detector.exported else None
         return heat_maps(detector.model, pixels) if heat is None else heat
 
     return maps

@@ -156,7 +156,7 @@ class Scorer:
 
     def __init__(self, detector: Detector):
         self.detector, self.runtime, self.familiarity = detector, None, None
-        if detector.card.get("runtime", {}).get("holds"):
+        if detector.exported:
             self.runtime = Runtime(detector.directory)
             if "familiarity" in detector.card:
                 self.familiarity = Familiarity.read(detector.directory)

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     """Judge a detector on a dataset's test split, beside the champion on the same rows."""
     wanted = stage_arguments(options, "evaluate")
     name = wanted["model_name"]
-    import_keras()
+    from components.detector import Detector
     from components.evaluation.evaluate import evaluate_against
     from components.registration.register import find_champion
 
@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> None:
     output = options.output or run_home() / "evaluation"
     claim(output, EVALUATION, overwrite=overwrite, inputs=[options.model, options.dataset])
     output.mkdir(parents=True, exist_ok=True)
+    if wanted["cross_source"] or not Detector(options.model).exported:
+        import_keras()
     champion = "" if options.no_champion else find_champion(options.model, name)
     path, report = output / "evaluation.json", output / "report.html"
     judging = {"test_degradations": wanted["test_degradations"], "leave_one_out": wanted["cross_source"]}

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -169,3 +171,18 @@ def test_a_test_split_of_one_label_is_refused_in_one_line(make_dataset, detector
     with pytest.raises(InputError, match="holds nothing; it needs both labels"):
         evaluate(make_dataset(splits=("train",)), detector, tmp_path / "evaluation")
     assert not (tmp_path / "evaluation").exists()
+
+
+def test_a_detector_that_was_exported_is_judged_without_tensorflow(dataset, make_detector, numbers, tmp_path):
+    exported = make_detector(export=True)
+    code = (
+        "import sys\nfrom components.evaluation.evaluate import evaluate\n"
+        "evaluate(*sys.argv[1:4], report=sys.argv[4], test_degradations='jpeg:50')\n"
+        "print({'tensorflow', 'keras'} & set(sys.modules))"
+    )
+    places = [dataset, exported, tmp_path / "evaluation", tmp_path / "report"]
+    ended = subprocess.run([sys.executable, "-c", code, *map(str, places)], capture_output=True, text=True)
+    assert ended.stdout == "set()\n", ended.stderr[-2000:]
+    judged = EvaluationResult.read(tmp_path / "evaluation").candidate
+    assert judged.scores.probability == pytest.approx(numbers.candidate.scores.probability, abs=1e-4)
+    assert "where it looked" in (tmp_path / "report").read_text()
