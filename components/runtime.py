@@ -147,7 +147,7 @@ class Runtime:
 
 
 def verify(directory: str | Path, card: Mapping[str, Any]) -> None:
-    """Check that a detector was exported, and that its files are those that were held to Keras's answers.
+    """Check that a detector was exported, and that its files, the Keras model among them, are those that were compared.
 
     Args:
         directory: Where the detector lies.
@@ -185,9 +185,9 @@ def export(directory: str | Path, model: Any, units: Iterable[tuple[np.ndarray, 
             (rows, views, size, size, 3), and its kind (picture, clip).
 
     Returns:
-        The card with its new entry `runtime`: `engine`; `sha256` of each file; `depths`, how many outputs heat maps
-        are made of; `units` that were compared, `largest_difference` of a probability, `verdicts_changed`, and
-        whether that `holds`.
+        The card with its new entry `runtime`: `engine`; `sha256` of each file and of the Keras model; `depths`, how
+        many outputs heat maps are made of; `units` that were compared, `largest_difference` of a probability,
+        `verdicts_changed`, and whether that `holds`.
 
     Raises:
         InputError: Keras computes by another backend than TensorFlow.
@@ -212,7 +212,7 @@ def export(directory: str | Path, model: Any, units: Iterable[tuple[np.ndarray, 
             os.replace(Path(part) / name, directory / name)
     entry = {
         "engine": f"openvino {ov.__version__.partition('-')[0]}",
-        "sha256": {name: _sha256(directory / name) for name in FILES},
+        "sha256": {name: _sha256(directory / name) for name in (*FILES, "model.keras")},
         "depths": len(head["widths"]) if head else 0,
     }
     card = {**card, "runtime": entry | _compare(model, _Compiled(_only(network, ["logit"])), card, units)}

@@ -21,7 +21,7 @@ from components.records import open_records
 from pipelines.local import sample
 from pipelines.local.engine import _Console, _redirected
 
-SMALL = ["--view", "resize32", "--backbone", "mobilenetv2", "--weights", "none", "--json"]
+SMALL = ["--view", "resize32", "--backbone", "mobilenetv2"]
 
 
 def ai_vs_real(*arguments, home, **variables):
@@ -36,7 +36,7 @@ def quick(tmp_path_factory):
     weights = write_weights(tmp_path_factory.mktemp("weights") / "backbone.weights.h5")
     # One epoch teaches nothing: the gate lets the first detector through so that there is a champion to ask.
     learning = ["--weights", str(weights), "--recipe", "plain", "--epochs", "1", "--fine-tune-epochs", "0"]
-    return [*SMALL[:4], *learning, "--gate", "roc_auc+0.9", "--shards", "4", "--json"]
+    return [*SMALL, *learning, "--gate", "roc_auc+0.9", "--shards", "4", "--json"]
 
 
 @pytest.fixture(scope="module")

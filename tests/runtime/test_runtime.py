@@ -139,6 +139,11 @@ def test_missing_and_changed_files_are_named(tmp_path):
     with pytest.raises(InputError, match="has no export"):
         runtime.Runtime(directory)
     runtime.export(directory, detector.Detector(directory).model, units())
+    reference = (directory / "model.keras").read_bytes()
+    (directory / "model.keras").write_bytes(reference[:-1] + b"?")
+    with pytest.raises(InputError, match=r"model\.keras has changed since"):
+        runtime.Runtime(directory)
+    (directory / "model.keras").write_bytes(reference)
     (directory / "runtime.bin").write_bytes(b"another network")
     with pytest.raises(InputError, match=r"runtime\.bin has changed since"):
         runtime.Runtime(directory)
